@@ -1,0 +1,223 @@
+/* Budgets: measured in /proc/WORKER, and acted upon. What the kernel enforces by itself (limits, control groups) only shows up here as
+ * an end with a cause. Memory is looked at often, because a leak can be fast; the rest once a second. */
+#include "supervisor.h"
+
+#include "usage.h"
+
+#include "common/clock.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/resource.h>
+
+enum {
+	FAST_MS = 50,  /* while somebody is near a limit */
+	SLOW_MS = 200, /* else; RLIMIT_DATA stops a leak that is faster */
+	SECOND_MS = 1000,
+	SHED_PAUSE_MS = 2000,       /* between two requests to drop caches */
+	SACRIFICE_PAUSE_MS = 10000, /* between two workers given up for the machine */
+	LIFETIME_JITTER = 8, /* up to this part of a lifetime is taken off, so that fleets do not recycle in step */
+	LAG_SHARE = 4,       /* a ring with less room than this part of it is nearly full */
+};
+
+static int64_t next_second_ns;
+
+void enforce_begin(struct worker *w)
+{
+	int64_t life = w->budget->lifetime_ns, now = monotonic_ns();
+	w->measured = (struct measured) { .window_began_ns = now,
+		.life_ns = life ? life - life / LIFETIME_JITTER * (w->life.ops->random() % 256) / 256 : 0 };
+}
+
+static struct memory_limits limits_of(const struct worker *w)
+{
+	return budget_memory(w->budget, w->supervisor->lane_cpus, w->supervisor->pressure.level);
+}
+
+static void ask_to_shed(struct worker *w, int64_t now)
+{
+	if (!worker_running(w) || now - w->measured.shed_ns < SHED_PAUSE_MS * NS_PER_MS)
+		return;
+	w->measured.shed_ns = now;
+	w->sheds++;
+	(void)channel_send(&w->channel, MSG_SHED, -1); /* one that does not drain its channel has other deadlines */
+}
+
+/* Merge holds a whole profile while it writes: then only the last step of its ladder counts. */
+static bool is_writing(const struct worker *w)
+{
+	return w->row->party == PARTY_MERGE && w->supervisor->snapshots.closing_stage == CLOSING_MERGING;
+}
+
+/* True: it is near a limit. */
+static bool enforce_memory(struct worker *w, int64_t now)
+{
+	struct memory_limits limits = limits_of(w);
+	char why[96];
+	if (usage_memory(w->pid, &w->measured.memory) < 0)
+		return false;
+	if (w->measured.memory > w->measured.memory_most)
+		w->measured.memory_most = w->measured.memory;
+	snprintf(why, sizeof why, "%" PRIu64 " KiB of memory", w->measured.memory >> 10);
+	switch (budget_memory_step(&limits, w->measured.memory)) {
+	case MEMORY_KILL:
+		worker_fail(w, CAUSE_memory, "%s, its budget is %" PRIu64, why, limits.kill >> 10);
+		break;
+	case MEMORY_RECYCLE:
+		ask_to_shed(w, now);
+		if (!is_writing(w))
+			handover_begin(w, CAUSE_memory, why);
+		break;
+	case MEMORY_SHED:
+		if (!is_writing(w))
+			ask_to_shed(w, now);
+		break;
+	case MEMORY_FINE:
+		return w->measured.memory > limits.shed / 2;
+	}
+	return true;
+}
+
+static int64_t cpu_allowed(const struct worker *w)
+{
+	return BUDGET_CPU_WINDOW_NS / 100 * budget_cpu_percent(w->budget, w->supervisor->lane_cpus);
+}
+
+/* The kernel's own limit follows what was used, so that a worker that spins is ended even if we do not get to look. */
+static void move_cpu_limit(const struct worker *w)
+{
+	int64_t allowed = w->measured.cpu_ns + 2 * cpu_allowed(w);
+	struct rlimit limit = { (rlim_t)(allowed / NS_PER_S + 2), (rlim_t)(allowed / NS_PER_S + 4) };
+	(void)prlimit(w->pid, RLIMIT_CPU, &limit, NULL);
+}
+
+static void enforce_cpu(struct worker *w, const struct usage_times *times, int64_t now)
+{
+	struct measured *m = &w->measured;
+	int64_t wall = now - m->window_began_ns, used = times->cpu_ns - m->window_cpu_ns;
+	m->cpu_ns = times->cpu_ns;
+	if (used > cpu_allowed(w)) {
+		worker_fail(w, CAUSE_cpu, "%lld ms of CPU time in %lld ms, its budget is %lld in ten seconds",
+			(long long)(used / NS_PER_MS), (long long)(wall / NS_PER_MS),
+			(long long)(cpu_allowed(w) / NS_PER_MS));
+		return;
+	}
+	if (wall < BUDGET_CPU_WINDOW_NS)
+		return;
+	m->cpu_percent = (uint32_t)(used * 100 / wall);
+	m->window_began_ns = now;
+	m->window_cpu_ns = times->cpu_ns;
+	move_cpu_limit(w);
+}
+
+/* A reader that does not keep up: when the CPUs are short the next snapshot gets fewer samples; in the end it is replaced. */
+static void enforce_lag(struct worker *w, int64_t now)
+{
+	struct supervisor *s = w->supervisor;
+	struct measured *m = &w->measured;
+	uint64_t fullest = 0;
+	if (w->row->party != PARTY_LANE || s->lanes[w->index].memfd < 0 || !worker_running(w) ||
+		lane_peek_fullest(s->lanes[w->index].memfd, s->lane_cpus, s->lane_ring, &fullest) < 0)
+		return;
+	if (fullest < s->lane_ring - s->lane_ring / LAG_SHARE) {
+		m->lag_since_ns = 0;
+		return;
+	}
+	if (!m->lag_since_ns)
+		m->lag_since_ns = now;
+	if (s->pressure.reading.cpu_some >= RATE_CPU_SOME)
+		s->rate.lagged = true;
+	if (w->budget->lag_ns && now - m->lag_since_ns > w->budget->lag_ns)
+		worker_fail(w, CAUSE_lag, "its lane has been nearly full for %lld ms",
+			(long long)((now - m->lag_since_ns) / NS_PER_MS));
+}
+
+static void enforce_second(struct worker *w, int64_t now)
+{
+	struct usage_times times;
+	int fds = usage_fds(w->pid);
+	if (usage_times(w->pid, &times) < 0)
+		return;
+	w->measured.threads = times.threads;
+	enforce_cpu(w, &times, now);
+	if (times.threads > threads_allowed(w))
+		worker_fail(w, CAUSE_processes, "%" PRIu32 " threads, its budget is %" PRIu32, times.threads,
+			threads_allowed(w));
+	if (fds > 0 && (uint32_t)fds > w->budget->fds)
+		worker_fail(w, CAUSE_fds, "%d open fds, its budget is %" PRIu32, fds, w->budget->fds);
+	enforce_lag(w, now);
+	if (creep_note(&w->measured.creep, w->budget, w->measured.memory, now)) {
+		w->measured.creep = (struct creep) { 0 };
+		handover_begin(w, CAUSE_creep, "its memory only grows");
+	}
+	if (w->measured.life_ns && now - w->life.born_ns > w->measured.life_ns)
+		handover_begin(w, CAUSE_lifetime, "its planned life is over");
+}
+
+/* The first in the order that the kernel would take, too (workers.def), among those above what they may keep now. */
+static void sacrifice(struct supervisor *s, int64_t now)
+{
+	struct worker *first = NULL;
+	if (s->pressure.level < BUDGET_SQUEEZE_MAX || now - s->pressure.sacrificed_ns < SACRIFICE_PAUSE_MS * NS_PER_MS)
+		return;
+	for (unsigned i = 0; i < s->workers_count; i++) {
+		struct worker *w = &s->workers[i];
+		if (worker_running(w) && w->measured.memory > limits_of(w).shed &&
+			(!first || w->row->oom_score > first->row->oom_score))
+			first = w;
+	}
+	if (!first)
+		return;
+	s->pressure.sacrificed_ns = now;
+	worker_fail(first, CAUSE_pressure, "the machine is short of memory and it holds %" PRIu64 " KiB",
+		first->measured.memory >> 10);
+}
+
+static void look_at_pressure(struct supervisor *s, int64_t now)
+{
+	struct pressure_reading reading;
+	if (!s->config.pressure)
+		return;
+	s->pressure.known = !pressure_read(&reading);
+	if (!s->pressure.known)
+		return;
+	if (pressure_note(&s->pressure, &reading, now)) {
+		log_info("memory pressure: level %u of %d: budgets are %s", s->pressure.level, BUDGET_SQUEEZE_MAX,
+			s->pressure.level ? "smaller" : "whole again");
+		for (unsigned i = 0; i < s->workers_count; i++)
+			priv_cgroup_limit_memory(&s->workers[i].leaf, limits_of(&s->workers[i]).kill);
+	}
+	sacrifice(s, now);
+}
+
+static bool can_be_measured(const struct worker *w)
+{
+	return life_has_process(&w->life) && w->life.state != LIFE_DEAD && w->life.state != LIFE_QUARANTINED;
+}
+
+static void on_enforce(void *context)
+{
+	struct supervisor *s = context;
+	int64_t now = monotonic_ns();
+	bool second = now >= next_second_ns, near = false;
+	if (s->stopping)
+		return;
+	if (second) {
+		next_second_ns = now + SECOND_MS * NS_PER_MS;
+		look_at_pressure(s, now);
+	}
+	for (unsigned i = 0; i < 2 * s->workers_count; i++) {
+		struct worker *w = i < s->workers_count ? &s->workers[i] : &s->heirs[i - s->workers_count];
+		if (!can_be_measured(w))
+			continue;
+		near |= enforce_memory(w, now);
+		if (second && can_be_measured(w))
+			enforce_second(w, now);
+	}
+	timer_set(&s->enforce, (near ? FAST_MS : SLOW_MS) * NS_PER_MS, on_enforce, s);
+}
+
+void enforce_start(struct supervisor *s)
+{
+	timer_set(&s->enforce, SLOW_MS * NS_PER_MS, on_enforce, s);
+}

@@ -1,0 +1,232 @@
+#include "priv_spawn.h"
+
+#include "verify.h"
+
+#include "common/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum {
+	CHANNEL_FD = 3,
+	RTTIME_SOFT_US =
+		200000, /* a reader that does not sleep for this long at real-time priority gets SIGXCPU: it is stuck */
+	RTTIME_HARD_US = 400000, /* SIGKILL */
+	NICE_LIMIT = 40,         /* nice -20: where real-time priority is refused */
+	MEMLOCK_BYTES = 1 << 20,
+};
+
+/* Steps between clone and exec, as exit codes; anything beyond is the worker's own. */
+enum step { STEP_FIRST = 200, STEP_ORPHAN = STEP_FIRST, STEP_FDS, STEP_LIMITS, STEP_EXEC, STEP_LAST = STEP_EXEC };
+
+static int self_pidfd = -1, null_fd = -1;
+static unsigned refused; /* namespaces, found out at the first refusal */
+
+static const unsigned long clone_flags[NAMESPACE_COUNT] = {
+	CLONE_NEWNS,
+	CLONE_NEWPID,
+	CLONE_NEWNET,
+	CLONE_NEWIPC,
+	CLONE_NEWUTS,
+	CLONE_NEWCGROUP,
+};
+
+const char *spawn_step_failed(int exit_code)
+{
+	static const char *const words[] = {
+		"the supervisor died meanwhile",
+		"its fds could not be set up",
+		"its limits could not be set",
+		"its executable could not be run",
+	};
+	return exit_code >= STEP_FIRST && exit_code <= STEP_LAST ? words[exit_code - STEP_FIRST] : NULL;
+}
+
+int priv_spawn_init(void)
+{
+	self_pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	if (self_pidfd < 0)
+		return -errno;
+	null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	return null_fd < 0 ? -errno : 0;
+}
+
+static unsigned long flags_of(unsigned namespaces)
+{
+	unsigned long flags = 0;
+	for (int i = 0; i < NAMESPACE_COUNT; i++)
+		if (namespaces & 1U << i)
+			flags |= clone_flags[i];
+	return flags;
+}
+
+/* Like fork: the child runs on a copy of our memory, where only system calls may be made. */
+static pid_t clone_process(unsigned long flags, int cgroup, int *ret_pidfd)
+{
+	int pidfd = -1;
+	struct clone_args args = {
+		.flags = flags | CLONE_PIDFD | (cgroup >= 0 ? CLONE_INTO_CGROUP : 0), /* Linux 5.7 */
+		.pidfd = (uint64_t)(uintptr_t)&pidfd,
+		.exit_signal = SIGCHLD,
+		.cgroup = cgroup >= 0 ? (uint64_t)cgroup : 0,
+	};
+	long pid = syscall(SYS_clone3, &args, sizeof args);
+	/* Container runtimes hide clone3 because its flags are behind a pointer. */
+	if (pid < 0 && errno == ENOSYS)
+		pid = syscall(SYS_clone, flags | CLONE_PIDFD | SIGCHLD, 0UL, &pidfd, 0UL, 0UL);
+	if (pid > 0) {
+		fcntl(pidfd, F_SETFD, FD_CLOEXEC);
+		*ret_pidfd = pidfd;
+	}
+	return (pid_t)pid;
+}
+
+/* As much of a limit as we may give: without CAP_SYS_RESOURCE a hard limit cannot be raised, and a tighter one is no
+ * harm. */
+static int limit(int resource, rlim_t soft, rlim_t hard)
+{
+	struct rlimit now, want = { soft, hard };
+	if (!setrlimit(resource, &want))
+		return 0;
+	if (errno != EPERM || getrlimit(resource, &now))
+		return -1;
+	want.rlim_max = now.rlim_max;
+	want.rlim_cur = soft < now.rlim_max ? soft : now.rlim_max;
+	return setrlimit(resource, &want);
+}
+
+static int set_limits(const struct spawn *what)
+{
+	if (limit(RLIMIT_CORE, 0, 0) || limit(RLIMIT_MSGQUEUE, 0, 0) ||
+		limit(RLIMIT_MEMLOCK, MEMLOCK_BYTES, MEMLOCK_BYTES) ||
+		limit(RLIMIT_NOFILE, what->nofile, what->nofile) || limit(RLIMIT_NPROC, what->threads, what->threads) ||
+		limit(RLIMIT_FSIZE, what->fsize, what->fsize))
+		return -1;
+	if (what->realtime ? limit(RLIMIT_RTPRIO, 1, 1) || limit(RLIMIT_NICE, NICE_LIMIT, NICE_LIMIT) ||
+				     limit(RLIMIT_RTTIME, RTTIME_SOFT_US, RTTIME_HARD_US)
+			   : limit(RLIMIT_RTPRIO, 0, 0))
+		return -1;
+	if (what->data && limit(RLIMIT_DATA, what->data, what->data))
+		return -1;
+	return what->address_space ? limit(RLIMIT_AS, what->address_space, what->address_space) : 0;
+}
+
+static int set_fds(int channel)
+{
+	/* Our own fds are above 2, the channel may be 3 already: then dup3 refuses and the flag has to go. */
+#ifdef BULKHEAD_SANITIZE
+	const int last_null = 1; /* reports go to standard error */
+#else
+	const int last_null = 2;
+#endif
+	for (int fd = 0; fd <= last_null; fd++)
+		if (dup3(null_fd, fd, 0) < 0)
+			return -1;
+	if (channel == CHANNEL_FD ? fcntl(channel, F_SETFD, 0) : dup3(channel, CHANNEL_FD, 0) < 0)
+		return -1;
+	/* Everything is close-on-exec from birth; this is the belt (kernel 5.9). */
+	return syscall(SYS_close_range, CHANNEL_FD + 1U, ~0U, 0U) && errno != ENOSYS ? -1 : 0;
+}
+
+static void reset_signals(void)
+{
+	struct sigaction plain = { .sa_handler = SIG_DFL };
+	sigset_t none;
+	for (int number = 1; number < NSIG; number++)
+		sigaction(number, &plain, NULL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static void volunteer_for_oom(const char *score, size_t n)
+{
+	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	(void)!write(fd, score, n);
+	close(fd);
+}
+
+__attribute__((noreturn)) static void child(const struct spawn *what, char *const *argv, const char *score)
+{
+	char *const environment[] = { NULL };
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	/* It may have died before the line above. In a new PID namespace getppid() says nothing. */
+	struct pollfd supervisor = { .fd = self_pidfd, .events = POLLIN };
+	if (poll(&supervisor, 1, 0))
+		_exit(STEP_ORPHAN);
+	reset_signals();
+	setsid();
+	umask(077);
+	volunteer_for_oom(score, strlen(score));
+	if (set_fds(what->channel))
+		_exit(STEP_FDS);
+	if (set_limits(what))
+		_exit(STEP_LIMITS);
+	execve(what->path, argv, environment);
+	_exit(STEP_EXEC);
+}
+
+/* Which of the namespaces are refused: each is tried alone. */
+static void find_refused(unsigned namespaces)
+{
+	for (int i = 0; i < NAMESPACE_COUNT; i++) {
+		int pidfd = -1;
+		if (!(namespaces & 1U << i))
+			continue;
+		pid_t pid = clone_process(clone_flags[i], -1, &pidfd);
+		if (!pid)
+			_exit(0);
+		if (pid < 0) {
+			log_warn("workers get no %s namespace of their own: %s", namespace_names[i], strerror(errno));
+			refused |= 1U << i;
+			continue;
+		}
+		siginfo_t end;
+		while (waitid(P_PIDFD, (id_t)pidfd, &end, WEXITED) && errno == EINTR)
+			;
+		close(pidfd);
+	}
+}
+
+int priv_spawn(const struct spawn *what, struct spawned *ret)
+{
+	char uid[16], name[32], score[8];
+	snprintf(uid, sizeof uid, "%u", what->uid);
+	snprintf(name, sizeof name, "%s", what->name);
+	snprintf(score, sizeof score, "%d", what->oom_score);
+	char realtime[] = "realtime";
+	char *argv[] = { name, uid, what->realtime ? realtime : NULL, NULL };
+	unsigned namespaces = what->namespaces & ~refused;
+	int pidfd = -1;
+	sigset_t all, before;
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, &before); /* no handler of ours runs in the child */
+	pid_t pid = clone_process(flags_of(namespaces), what->cgroup, &pidfd);
+	if (pid < 0 && namespaces && (errno == EPERM || errno == EINVAL || errno == ENOSPC || errno == EUSERS)) {
+		find_refused(namespaces);
+		namespaces &= ~refused;
+		pid = clone_process(flags_of(namespaces), what->cgroup, &pidfd);
+	}
+	int error = errno;
+	if (!pid)
+		child(what, argv, score);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	if (pid < 0)
+		return -error;
+	*ret = (struct spawned) { pid, pidfd, namespaces };
+	return 0;
+}

@@ -1,0 +1,37 @@
+/* From nothing to a worker's exec: clone into new namespaces, limits, three null devices and the channel, exec. The
+ * worker does the rest itself (worker/kit/lockdown.c) and verify.c looks whether it did. */
+#ifndef SUPERVISOR_PRIV_SPAWN_H
+#define SUPERVISOR_PRIV_SPAWN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct spawn {
+	const char *path;    /* of the executable, which is in a directory that only root writes */
+	const char *name;    /* argv[0] */
+	uint32_t uid;        /* argv[1]: who it becomes */
+	int channel;         /* its end; stays open here */
+	unsigned namespaces; /* enum sandbox_namespace: wanted */
+	bool realtime;       /* RLIMIT_RTPRIO 1 and the leash */
+	uint64_t nofile, threads, fsize, address_space, data; /* the last two: 0: no limit */
+	int oom_score;                                        /* oom_score_adj */
+	int cgroup; /* a leaf's directory (cgroup v2) that it is born into; -1: none */
+};
+
+struct spawned {
+	pid_t pid;
+	int pidfd;           /* owned by the caller */
+	unsigned namespaces; /* those that the kernel granted */
+};
+
+/* Once, before the first spawn: an fd that tells a child that we died, /dev/null. */
+int priv_spawn_init(void);
+
+/* 0 or -errno. Namespaces that are refused are left out and logged by name, once. */
+int priv_spawn(const struct spawn *what, struct spawned *ret);
+
+/* Exit codes of a child that did not get to its exec: in words, NULL for other codes. */
+const char *spawn_step_failed(int exit_code);
+
+#endif

@@ -1,0 +1,25 @@
+/* What one of our own processes uses, from /proc. Not for targets. */
+#ifndef SUPERVISOR_USAGE_H
+#define SUPERVISOR_USAGE_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+struct usage {
+	uint64_t rss_bytes, pss_bytes, cpu_ns;
+	uint32_t fds;
+};
+
+/* Fields that cannot be read stay 0. */
+void usage_read(pid_t pid, struct usage *ret);
+/* Anonymous memory in RAM, in bytes. 0 or -errno. */
+int usage_memory(pid_t pid, uint64_t *ret);
+struct usage_times {
+	int64_t cpu_ns;
+	uint32_t threads;
+};
+int usage_times(pid_t pid, struct usage_times *ret); /* 0 or -errno */
+/* Open fds of one of our processes; -errno. */
+int usage_fds(pid_t pid);
+
+#endif
