@@ -1,0 +1,263 @@
+#include "native/native.h"
+
+#include "common/clock.h"
+#include "kit/collect.h"
+#include "kit/unwind.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	STACK_FRAMES_MAX = UNWIND_MAX_FRAMES + LANE_MAX_KERNEL + 1,
+	SWITCH_MAX = 64 << 10, /* bytes from a stored stack pointer to what the walk first needs above it */
+	DEEPEST_SAMPLES = 64,  /* how long a deep stack is remembered */
+};
+
+/* The stack as it stood when it was sampled, and what is known of the code around it. */
+struct context {
+	struct target *target;
+	uint64_t sp;
+	const uint8_t *stack, *other;
+	size_t stack_bytes, other_bytes;
+	uint64_t other_at;
+	int64_t time;
+	bool waiting; /* a file was asked for */
+	bool misfit;  /* an address outside the known maps */
+	uint64_t deepest, missed;
+	const uint8_t
+		*carried; /* what the words of the stack are to be compared with; NULL: they are known to be the same */
+	size_t carried_bytes;
+	bool moved; /* one was not */
+};
+
+/* Instructions are looked at too (a signal trampoline without tables): they are in the file. */
+static bool read_code(const struct context *c, uint64_t address, void *buf, size_t n)
+{
+	const struct code_range *range = c->target ? target_code(c->target, address) : NULL;
+	struct module *m = range ? range->module : NULL;
+	return m && m->state == MODULE_READY && n <= range->end - address &&
+	       !elf_read(&m->elf, buf, n, address - range->start + range->offset);
+}
+
+static int read_memory(void *context, uint64_t address, void *buf, size_t n)
+{
+	struct context *c = context;
+	uint64_t offset = address - c->sp, other = address - c->other_at;
+	if (other <= c->other_bytes && n <= c->other_bytes - other) {
+		memcpy(buf, c->other + other, n);
+		return 0;
+	}
+	if (offset > c->stack_bytes || n > c->stack_bytes - offset) {
+		if (read_code(c, address, buf, n))
+			return 0;
+		c->missed = address;
+		return -EFAULT;
+	}
+	memcpy(buf, c->stack + offset, n);
+	if (c->carried && offset + n <= c->carried_bytes && memcmp(buf, c->carried + offset, n))
+		c->moved = true;
+	if (offset + n > c->deepest)
+		c->deepest = offset + n;
+	return 0;
+}
+
+static int find_code(void *context, uint64_t pc, struct unwind_code *ret)
+{
+	struct context *c = context;
+	const struct code_range *range = c->target ? target_code(c->target, pc) : NULL;
+	if (!range) {
+		c->misfit = true;
+		return -ENOENT;
+	}
+	struct module *m = range->module;
+	if (!m) {
+		*ret = (struct unwind_code) { .vaddr = pc };
+		return 0;
+	}
+	module_ask(m, c->target->pid, c->target->start_time, range->start, range->end);
+	if (module_pending(m)) {
+		c->waiting = true;
+		return -ENOENT;
+	}
+	*ret = (struct unwind_code) {
+		.cfi = module_cfi(m), .vaddr = module_vaddr(m, pc - range->start + range->offset), .is_go = m->elf.is_go
+	};
+	return 0;
+}
+
+/* Reads as much of the stack next time as was needed of late; twice that, because stacks grow. A deep one is remembered for one
+ * to two rounds of samples. */
+static void learn_depth(struct context *c, bool short_of)
+{
+	struct target *t = c->target;
+	uint32_t need = short_of ? TARGET_STACK_MAX : (uint32_t)c->deepest * 2;
+	if (need > t->deepest[0])
+		t->deepest[0] = need;
+	uint32_t want = t->deepest[0] > t->deepest[1] ? t->deepest[0] : t->deepest[1];
+	if (t->since_deepest < DEEPEST_SAMPLES && want < TARGET_STACK_FIRST && !t->deepest[1])
+		want = TARGET_STACK_FIRST;
+	if (++t->since_deepest >= DEEPEST_SAMPLES) {
+		t->deepest[1] = t->deepest[0];
+		t->deepest[0] = t->since_deepest = 0;
+	}
+	want = want < TARGET_STACK_MIN ? TARGET_STACK_MIN : want > TARGET_STACK_MAX ? TARGET_STACK_MAX : want;
+	atomic_store(&t->want, (want + 4095) & ~4095U);
+}
+
+/* The walk needed memory that is not in what was read. The word of the stack that leads there most closely is where the
+ * next window looks for the other stack: a saved stack pointer in a signal frame, a saved frame pointer on Go's system
+ * stack. */
+static void learn_switch(struct context *c, uint64_t range)
+{
+	struct target *t = c->target;
+	uint64_t slot = 0, distance = SWITCH_MAX;
+	for (size_t i = 0; i + 8 <= c->stack_bytes; i += 8) {
+		uint64_t word;
+		memcpy(&word, c->stack + i, sizeof word);
+		if (word - c->sp >= c->stack_bytes && c->missed - word < distance) {
+			distance = c->missed - word;
+			slot = c->sp + i;
+		}
+	}
+	if (!slot)
+		return;
+	for (size_t i = 0; i < TARGET_SWITCHES; i++)
+		if (atomic_load(&t->switches[i].slot) == slot && atomic_load(&t->switches[i].range) == range)
+			return;
+	struct stack_switch *s = &t->switches[t->next_switch++ % TARGET_SWITCHES];
+	atomic_store(&s->range, range);
+	atomic_store(&s->slot, slot);
+}
+
+static void learn(struct context *c, const struct window_entry *entry, enum unwind_end end)
+{
+	bool elsewhere = c->missed && (c->missed < c->sp || c->missed >= entry->end);
+	learn_depth(c, end == UNWIND_NO_MEMORY && !elsewhere);
+	if (elsewhere)
+		learn_switch(c, entry->start);
+}
+
+struct ending {
+	enum counter outcome;
+	const char *frame; /* stands at the root of a stack that is not complete */
+};
+
+static struct ending ending_of(enum window_status status, const struct target *t, enum unwind_end end)
+{
+	if (end == UNWIND_OUTERMOST)
+		return (struct ending) { COUNTER_complete, NULL };
+	if (t && t->own)
+		return (struct ending) { COUNTER_own, "[Bulkhead: its own memory is not read]" };
+	if (t && t->avoided)
+		return (struct ending) { COUNTER_unreadable, "[not read: its memory hung a reader]" };
+	switch (status) {
+	case WINDOW_EARLY:
+		return (struct ending) { COUNTER_early, "[sampled before its memory was lent]" };
+	case WINDOW_LATE:
+		return (struct ending) { COUNTER_late, "[read too late]" };
+	case WINDOW_MOVED:
+		/* What the sample carries holds all the same; it was not for lack of it that the walk ended. */
+		if (end == UNWIND_NO_RULE || end == UNWIND_NO_CODE)
+			break;
+		return (struct ending) { COUNTER_moved, "[moved on before it was read]" };
+	case WINDOW_UNREADABLE:
+		return (struct ending) { COUNTER_unreadable, "[stack not readable]" };
+	default:
+		break;
+	}
+	if (end == UNWIND_NO_MEMORY || end == UNWIND_TOO_DEEP)
+		return (struct ending) { COUNTER_truncated, "[deeper than was read]" };
+	return (struct ending) { COUNTER_unwalkable, "[no way to the caller]" };
+}
+
+/* The user part. False: wait. */
+static bool walk(enum window_status status, const struct lane_sample *s, struct context *c, struct unwind_frame *user,
+	size_t *ret_n, enum unwind_end *ret_end)
+{
+	const struct unwind_env env = { .context = c, .read = read_memory, .code = find_code };
+	for (int tries = 0; tries < 2; tries++) {
+		struct regs regs = { .known = (1ULL << REG_COUNT) - 1 };
+		memcpy(regs.r, s->regs, sizeof regs.r);
+		c->misfit = c->waiting = false;
+		c->deepest = c->missed = 0;
+		*ret_n = unwind(&env, &regs, user, UNWIND_MAX_FRAMES, ret_end);
+		if (c->waiting)
+			return false;
+		/* A stack that is new is read next time; for code that no event told of, the walk is tried once more. */
+		if (c->target && status == WINDOW_UNREADABLE)
+			(void)target_refresh(c->target, c->time, false);
+		if (*ret_end == UNWIND_OUTERMOST || !c->misfit || !c->target ||
+			!target_refresh(c->target, c->time, true))
+			return true;
+	}
+	return true;
+}
+
+/* Everything about one sample of which the size is not known beforehand; static: one thread, and 30 KiB. */
+static struct unwind_frame user[UNWIND_MAX_FRAMES];
+static uint32_t frames[STACK_FRAMES_MAX];
+
+/* The user part, from what was read in the window if that holds, else from what the sample carries. False: wait. */
+static bool walk_user(const struct window_entry *entry, const struct lane_sample *s, const uint8_t *carried,
+	struct context *c, size_t *ret_n, enum unwind_end *ret_end, enum window_status *status)
+{
+	if (*status == WINDOW_STILL || *status == WINDOW_WRITTEN) {
+		c->stack = window_stack(entry);
+		c->stack_bytes = entry->stack_bytes;
+		c->other = window_other(entry);
+		c->other_bytes = entry->other_bytes;
+		c->other_at = entry->other_at;
+		c->carried = *status == WINDOW_WRITTEN ? carried : NULL;
+		c->carried_bytes = s->stack_bytes;
+		if (!walk(*status, s, c, user, ret_n, ret_end))
+			return false;
+		if (!c->moved) {
+			learn(c, entry, *ret_end);
+			return true;
+		}
+		*status = WINDOW_MOVED;
+	}
+	c->stack = carried;
+	c->stack_bytes = s->stack_bytes;
+	c->other_bytes = 0;
+	c->carried = NULL;
+	return walk(*status, s, c, user, ret_n, ret_end);
+}
+
+bool sample_take(const struct window_entry *entry)
+{
+	const struct lane_sample *s = (const void *)(entry + 1);
+	const uint64_t *kernel = (const void *)(s + 1);
+	int64_t now = monotonic_ns();
+	struct target *t = s->head.pid ? target_get(s->head.pid) : NULL;
+	if (t)
+		target_sampled(t, now, s->has_user);
+	if (t && target_pending(t, now))
+		return false;
+
+	size_t nuser = 0;
+	enum unwind_end end = UNWIND_NO_RULE; /* of a 32-bit process */
+	enum window_status status = entry->status;
+	struct context c = { .target = t, .sp = s->regs[REG_SP], .time = (int64_t)s->head.time };
+	if (s->has_user == LANE_USER_64 &&
+		!walk_user(entry, s, (const uint8_t *)(kernel + s->nkernel), &c, &nuser, &end, &status))
+		return false;
+
+	size_t n = 0;
+	for (uint16_t i = 0; i < s->nkernel; i++)
+		frames[n++] = collect_kernel_frame(kernel[i]);
+	for (size_t i = 0; i < nuser; i++) {
+		uint64_t address = user[i].exact ? user[i].pc : user[i].pc - 1;
+		frames[n++] = collect_user_frame(t, t ? target_code(t, address) : NULL, address);
+	}
+	struct ending ending = { COUNTER_kernel_thread, NULL };
+	if (s->has_user)
+		ending = ending_of(status, t, end);
+	if (ending.frame)
+		frames[n++] = collect_synthetic_frame(ending.frame);
+	if (!n)
+		frames[n++] = collect_synthetic_frame("[nothing known]");
+	collect_sample(collect_task(t, s->head.pid, s->head.tid), frames, n, ending.outcome);
+	return true;
+}
