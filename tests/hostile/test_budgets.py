@@ -1,0 +1,185 @@
+"""Budgets: workers that go over one of them, each by each, beside real ones that must not notice."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import harness
+import pytest
+from harness import BIN, Service, check_conservation, running, wait_for, wait_until_warm
+from test_hostile import HOSTILE, WORKERS, answers, hostile_programs, others_of  # noqa: F401
+
+Keys = dict[str, str | int]
+
+
+@dataclass
+class Breach:
+    """What a worker does, the budget that it meets, and what has to become of it."""
+
+    action: str
+    budget: Keys
+    causes: set[str]
+    log: str = ""
+    recycles: bool = False  # by a successor, and not by a kill
+    seconds: float = 10  # from its start to its end; generous: machines are slow at times
+    place: str = "native"
+    more: harness.Config = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.place}.{self.action}"
+
+
+SMALL: Keys = {"memory": "48M", "memory_recycle": "32M", "memory_shed": "16M", "memory_per_cpu": 0}
+BREACHES = [
+    # A leak that is faster than any polling meets RLIMIT_DATA, a slower one the polling.
+    Breach("eat_memory", SMALL, {"memory"}, seconds=5),
+    Breach("leak_to_recycle", SMALL | {"memory": "1G", "memory_recycle": "24M"}, {"memory"}, recycles=True),
+    Breach("leak_to_recycle", SMALL | {"memory_recycle": "48M", "memory_shed": "48M"}, {"memory"}, log="KiB of memory, its budget"),
+    Breach("leak_slowly", {"memory": "64M", "memory_recycle": "64M", "memory_shed": "64M", "creep_window": "6s"}, {"creep"},
+           recycles=True, seconds=25, more={"snapshot": {"deadline": "40s"}}),
+    Breach("spin", {"cpu_percent": 20, "cpu_percent_per_cpu": 0}, {"cpu"}),
+    Breach("spin_realtime", {}, {"cpu"}, seconds=5),
+    Breach("many_threads", {"processes": 4}, {"processes"}, log="threads, its budget"),
+    Breach("eat_fds", {"fds": 600}, set(), log="hostile: eat_fds: refused"),
+    Breach("hold_leases", {"fds": 600}, set(), log=r"hostile: hold_leases: refused after \d+ leases: Too many open files"),
+    Breach("fill_stream", {"output": "4M"}, {"output"}),
+    Breach("flood_of_requests", {"requests_per_s": 2000}, {"requests"}),
+    Breach("answer_twice", {}, set(), log="answered twice"),
+    Breach("hang_when_started", {"lag": "500ms"}, {"lag", "deadline"}, more={"snapshot": {"frequency": 999}}, seconds=20),
+    Breach("exit_when_started", {"lifetime": "1s"}, {"exit"}),
+]  # fmt: skip
+
+
+def place_of(directory: Path, breach: Breach) -> Path:
+    libexec = directory / "libexec"
+    libexec.mkdir()
+    for name in WORKERS:
+        shutil.copy2(BIN / f"bulkhead-{name}", libexec / f"bulkhead-{name}")
+    shutil.copy2(HOSTILE / str(breach), libexec / f"bulkhead-{breach.place}")
+    return libexec
+
+
+def config_of(breach: Breach) -> harness.Config:
+    base: harness.Config = {
+        "snapshot": {"interval": "1s", "deadline": "9s"},  # not the deadline is to end it
+        "output": {"formats": "pprof folded"},
+        "supervisor": {"backoff_max": "500ms"},
+        f"worker {breach.place}": dict(breach.budget),
+    }
+    return harness.merged(base, breach.more)
+
+
+def replace_with_the_real_one(libexec: Path, name: str) -> None:
+    shutil.copy2(BIN / f"bulkhead-{name}", libexec / "fresh")
+    (libexec / "fresh").rename(libexec / f"bulkhead-{name}")
+
+
+def ended(one: Service, breach: Breach) -> dict[str, Any] | None:
+    row = one.worker(breach.place)
+    count = row["recycles"] if breach.recycles else row["restarts"]
+    return row if count >= 1 and row["last_cause"] in breach.causes else None
+
+
+@contextlib.contextmanager
+def show_log(one: Service) -> Iterator[None]:
+    """What the supervisor said, when a test fails."""
+    try:
+        yield
+    except AssertionError:
+        print(one.log()[-4000:])
+        raise
+
+
+@pytest.mark.parametrize("breach", BREACHES, ids=str)
+def test_breach(breach: Breach, directory: Path, service: Callable[..., Service]) -> None:
+    """The right cause; the others do not notice; and with the real worker back nothing of it stays."""
+    libexec = place_of(directory, breach)
+    one = service(config_of(breach), libexec)
+    with running([harness.program("split"), "120"]) as split:
+        wait_until_warm(split.pid)
+        with show_log(one), one.start(ready=False):
+            wait_for(lambda: (one.runtime / "status.sock").exists() and answers(one), "an answer on the status socket")
+            bystanders = wait_for(lambda: len(pids := others_of(one, breach.place)) == 3 and pids, "the others to start")
+            if breach.causes:
+                row = wait_for(lambda: ended(one, breach), f"{breach} to be ended, see {one.log_file}", breach.seconds)
+                assert breach.recycles or row["recycles"] == 0, row
+            if breach.log:
+                wait_for(lambda: re.search(breach.log, one.log()), f"{breach.log!r} in the log", breach.seconds)
+            replace_with_the_real_one(libexec, breach.place)
+            if not breach.causes:
+                one.kill_worker(breach.place)
+            wait_for(lambda: is_real(one, breach.place), "the real one to run", 30)
+            assert others_of(one, breach.place) == bystanders, f"others were restarted:\n{one.log()[-3000:]}"
+            before = len(one.profiles())
+            wait_for(lambda: len(one.profiles()) >= before + 4, "profiles with the real one", 60)
+            rows = one.status()
+            assert rows["ledger"]["pids"] == len(WORKERS), rows["ledger"]
+            assert one.stop() == 0, one.log()[-2000:]
+    profiles = [harness.check_profile_pair(path, alone=False) for path in one.profiles()]
+    total: dict[str, int] = {}
+    for profile in profiles:
+        for name, n in profile.counters.items():
+            total[name] = total.get(name, 0) + n
+    check_conservation(total)
+    # The last but one is all the real worker's.
+    last = profiles[-2]
+    assert last.of(split.pid).count("main;seventy") > 3, last.counters
+
+
+def is_real(one: Service, name: str) -> bool:
+    """The executable is unlinked when it is exchanged: the hostile one's link ends in "(deleted)"."""
+    row = one.worker(name)
+    try:
+        image = str(Path(f"/proc/{row['pid']}/exe").readlink())
+    except OSError:
+        return False
+    return row["state"] == "running" and row["uptime_s"] > 0.5 and not image.endswith("(deleted)")
+
+
+def test_rate_follows_a_lane_that_lags(directory: Path, service: Callable[..., Service]) -> None:
+    """CPUs that are short and a reader that does not read: the next snapshot has half the rate, really, and says so."""
+    breach = Breach("hang_when_started", {"lag": "0"}, set(), more={"snapshot": {"frequency": 198, "deadline": "2s"}})
+    libexec = place_of(directory, breach)
+    one = service(config_of(breach), libexec)
+    with contextlib.ExitStack() as stack:
+        for _ in range(3 * (os.cpu_count() or 1)):
+            stack.enter_context(running([harness.program("split"), "120"]))
+        wait_for(lambda: float(re.findall(r"some avg10=([0-9.]+)", Path("/proc/pressure/cpu").read_text())[0]) > 25, "pressure")
+        stack.enter_context(show_log(one))
+        stack.enter_context(one.start(ready=False))
+        wait_for(lambda: "sampling at 99 Hz from now on" in one.log(), "a lower rate")
+        replace_with_the_real_one(libexec, "native")
+        wait_for(lambda: is_real(one, "native"), "the real one to run")
+        assert any("short of CPU" in text for text in one.status()["problems"])
+        before = len(one.profiles())
+        profiles = wait_for(lambda: len(found := one.profiles()) >= before + 3 and found, "profiles with the real one", 60)
+        profile = harness.check_profile_pair(profiles[-1], alone=False)
+        assert one.stop() == 0
+    hz = profile.counters["taken"] / (os.cpu_count() or 1) / (profile.profile.duration_nanos / 1e9)
+    assert any(abs(hz - rate) < 0.2 * rate for rate in (24, 49, 99, 198)) and hz < 150, hz
+    assert profile.profile.period == pytest.approx(1e9 / hz, rel=0.2), (profile.profile.period, hz)
+
+
+def test_the_machine_stays_usable(directory: Path, service: Callable[..., Service]) -> None:
+    """A worker that spins at real-time priority on every CPU holds everyone up for as long as its leash is, and no longer."""
+    breach = Breach("spin_realtime", {}, {"cpu"})
+    longest = 0.0
+    with service(config_of(breach), place_of(directory, breach)).start(ready=False) as one:
+        wait_for(lambda: (one.runtime / "status.sock").exists(), "the status socket")
+        end = time.monotonic() + 4
+        while time.monotonic() < end:
+            begin = time.monotonic()
+            time.sleep(0.001)
+            longest = max(longest, time.monotonic() - begin)
+        assert "spinning at real-time priority" in one.log()
+        assert one.stop() == 0
+    print(f"longest hold-up: {1000 * longest:.0f} ms")
+    assert longest < 2, f"nothing else ran for {longest:.2f} s"
