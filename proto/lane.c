@@ -30,7 +30,7 @@ static size_t slot_offset(uint32_t cpu, uint32_t ring_size)
 
 static size_t lane_size(uint32_t cpus, uint32_t ring_size)
 {
-	return slot_offset(cpus, ring_size) + LANE_KEEP_BYTES;
+	return slot_offset(cpus, ring_size);
 }
 
 int lane_create(uint32_t cpus, uint32_t ring_size)
@@ -384,11 +384,6 @@ void lane_wake(const struct lane *lane, uint32_t cpu)
 	atomic_fetch_add(&ring.producer->wake, 1);
 	if (atomic_load(&ring.consumer->asleep))
 		syscall(SYS_futex, &ring.producer->wake, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
-}
-
-_Atomic uint64_t *lane_keep(const struct lane *lane)
-{
-	return (void *)(lane->map + slot_offset(lane->cpus, lane->ring_size));
 }
 
 void lane_use(const struct lane *lane, uint32_t cpu)

@@ -5,8 +5,6 @@
  *
  *   page 0                    the consumer's commit page: which stream length and which tails belong together
  *   then for each CPU         a page that only the producer writes, a page that only the consumer writes, the ring
- *   at the end                memory of the producer's own that its successor finds again (which processes are
- * followed)
  *
  * A reader sleeps on the producer's `wake` word with a shared futex, so a lane costs two fds (the memfd, and one
  * eventfd "doorbell" that is rung when a CPU's ring comes into use) however many CPUs there are.
@@ -36,18 +34,18 @@ enum {
 	LANE_MAX_REGS = 40,
 	LANE_USER_32 = 1, /* PERF_SAMPLE_REGS_ABI_32, _64 */
 	LANE_USER_64 = 2,
-	LANE_PATH_MAX = 1024,        /* bytes */
-	LANE_KEEP_BYTES = 512 << 10, /* a bit for each pid (PID_MAX_LIMIT, 4 Mi) */
+	LANE_PATH_MAX = 1024, /* bytes */
 };
 
 enum lane_record_type {
 	LANE_SAMPLE = 1,
-	LANE_APPEARED, /* a process that ran before us, or whose birth was lost */
+	LANE_APPEARED, /* a process that ran before us, that this worker is to look at, or that is its own again */
 	LANE_FORK,     /* a new process: value = parent */
 	LANE_EXEC,     /* a new image; comm */
 	LANE_COMM,     /* a thread was renamed; comm */
 	LANE_MAP,      /* executable memory was mapped: struct lane_map */
 	LANE_EXIT,     /* a process (its last thread) ended */
+	LANE_LEFT,     /* a process whose samples go into another lane from here on */
 	LANE_MARK,     /* a snapshot ends here: value = its id; counters = this CPU's, since its last mark */
 };
 
@@ -85,7 +83,8 @@ struct lane_sample {
 	uint16_t nkernel;
 	uint16_t has_user;    /* 0: a kernel thread, or no user registers; LANE_USER_32, LANE_USER_64 */
 	uint32_t stack_bytes; /* a multiple of 8 */
-	uint32_t pad;
+	uint16_t runtime,
+		away; /* whose it is by rights, and why it is not there (enum runtime_id, lane_away); 0: it is right here */
 	uint64_t regs[LANE_MAX_REGS]; /* DWARF numbering, see worker/kit/regs.h */
 };
 
@@ -213,7 +212,6 @@ bool lane_put(
 /* Makes the whole state valid in one step. */
 void lane_publish(const struct lane *lane, uint32_t cpu, const struct lane_state *state);
 void lane_wake(const struct lane *lane, uint32_t cpu); /* after one or more lane_publish */
-_Atomic uint64_t *lane_keep(const struct lane *lane);  /* LANE_KEEP_BYTES */
 void lane_use(const struct lane *lane, uint32_t cpu);  /* before the first; then ring the doorbell */
 
 /* Consumer, one reading thread per ring; positions are free-running byte counts, the reader's own. */

@@ -18,12 +18,13 @@ enum lease_kind {
 	/* made by the supervisor (LEND) */
 	LEASE_PERF = 20, /* a perf event: values: CPU, ring size in pages (data) */
 	LEASE_PERF_WAKE, /* one to be woken by, see priv_perf.c: values as of LEASE_PERF, which follows it */
-	LEASE_LANE,      /* a lane's memfd: values: number of CPUs, ring size in bytes */
-	LEASE_DOORBELL,  /* the lane's eventfd: a ring came into use */
+	LEASE_LANE,      /* a lane's memfd: values: enum runtime_id << 32 | number of CPUs, ring size in bytes */
+	LEASE_DOORBELL,  /* the lane's eventfd, a ring came into use: value: enum runtime_id */
 	LEASE_STREAM,    /* a profile stream's memfd, to write: values: snapshot id, bytes already committed */
 	LEASE_PART,      /* a finished profile stream, to read: values: index of the worker, committed bytes */
 	LEASE_MISSED, /* a lane, read-only, whose reader was late: values: index of the worker, CPUs << 32 | ring size in bytes */
 	LEASE_OUTPUT, /* a file to write: values: enum output_format */
+	LEASE_ROUTES, /* the sampler's memory of who was asked for and whose is whose (routes.h) */
 };
 
 /* The errno of an answer: an open of this hung, or a read of this target's memory; nobody tries again for some minutes.

@@ -45,6 +45,7 @@ enum frame_kind {
 	FRAME_KERNEL,    /* _[k] */
 	FRAME_JIT,       /* no suffix: named by a perf map */
 	FRAME_SYNTHETIC, /* said by Bulkhead itself: "[truncated]" */
+	FRAME_PYTHON,    /* _[p], with file and line */
 	FRAME_KIND_MAX,
 };
 
@@ -52,7 +53,7 @@ enum {
 	STREAM_VERSION = 1,
 	STREAM_MAX_BYTES = 64 << 20, /* one worker's stream of one snapshot */
 	STREAM_MAX_STRING = 4096,    /* bytes */
-	STREAM_MAX_FRAMES = 2048,    /* frames of one stack: user and kernel */
+	STREAM_MAX_FRAMES = 4096,    /* frames of one stack: user, runtime and kernel */
 	STREAM_MAX_IDS = 1 << 22,    /* of each kind in a section */
 };
 

@@ -183,6 +183,8 @@ void closing_closed(struct worker *w, const struct frame *f)
 		s->snapshots.closing.counters[c] += f->field[2].array[c];
 	if (all_closed(s))
 		begin_merge(s);
+	else if (s->snapshots.closing_stage == CLOSING_PARTS && only_disabled_owe(s))
+		cut_all(s);
 }
 
 /* The part of a worker that is late is what it had committed, once it can commit no more. */
@@ -214,7 +216,13 @@ static void take_what_is_there(struct worker *w)
 	part->bytes = bytes;
 	part->closed = true;
 	/* What it had read of this snapshot's marks it has committed too, unless it was done and is at the next one. */
-	(void)lane_peek_marks(lane, s->lane_cpus, s->lane_ring, closing->id, id == closing->id, closing->counters);
+	uint64_t waits[COUNTER_MAX] = { 0 };
+	(void)lane_peek_marks(lane, s->lane_cpus, s->lane_ring, closing->id, id == closing->id, waits);
+	for (enum counter c = 0; c < COUNTER_MAX; c++)
+		closing->counters[c] += waits[c];
+	/* A runtime that is switched off, and whose processes native has. */
+	if (w->disabled && !bytes && !waits[COUNTER_taken] && worker_runtime(w) != RUNTIME_NONE)
+		part->missing = NULL;
 }
 
 /* Of the workers that were cut none can write any more: its process is gone, or will never get back from the kernel. */
@@ -360,7 +368,8 @@ static void order_merge(struct supervisor *s, struct worker *merge)
 		return; /* it is being killed; its successor gets here again */
 	for (unsigned i = 0; i < s->workers_count; i++)
 		if (c->parts[i].stream >= 0 &&
-			(!lend_part(merge, i, &c->parts[i]) || (c->parts[i].cut && !lend_missed(merge, i))))
+			(!lend_part(merge, i, &c->parts[i]) ||
+				(c->parts[i].cut && c->parts[i].missing && !lend_missed(merge, i))))
 			return;
 	(void)gethostname(host, sizeof host - 1);
 	list_missing(s, missing, sizeof missing);

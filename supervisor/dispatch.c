@@ -137,6 +137,12 @@ static void handle(struct worker *w, struct frame *f)
 	case MSG_FILLED:
 		broker_filled(w, f);
 		break;
+	case MSG_FOUND:
+		route_found(w, f);
+		break;
+	case MSG_TAKE:
+		route_take(w, f);
+		break;
 	case MSG_SETTLED:
 		snapshot_settled(w, f->field[0].u);
 		break;

@@ -3,6 +3,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "proto/routes.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -30,6 +31,9 @@ uint64_t lend(struct worker *w, unsigned kind, int fd, uint64_t a, uint64_t b)
 
 int lend_make_lanes(struct supervisor *s)
 {
+	s->routes_fd = routes_create();
+	if (s->routes_fd < 0)
+		return s->routes_fd;
 	for (unsigned i = 0; i < s->workers_count; i++) {
 		struct lane_post *lane = &s->lanes[i];
 		if (s->workers[i].row->party != PARTY_LANE)
@@ -47,8 +51,9 @@ int lend_make_lanes(struct supervisor *s)
 static bool lend_lane(struct worker *w, unsigned index)
 {
 	const struct lane_post *lane = &w->supervisor->lanes[index];
-	return lend(w, LEASE_LANE, lane->memfd, w->supervisor->lane_cpus, w->supervisor->lane_ring) &&
-	       lend(w, LEASE_DOORBELL, lane->doorbell, 0, 0);
+	uint64_t runtime = worker_runtime(&w->supervisor->workers[index]);
+	return lend(w, LEASE_LANE, lane->memfd, runtime << 32 | w->supervisor->lane_cpus, w->supervisor->lane_ring) &&
+	       lend(w, LEASE_DOORBELL, lane->doorbell, runtime, 0);
 }
 
 /* What the worker before it had committed to this stream; the lane says so (law 6). */
@@ -97,16 +102,20 @@ void lend_begin(struct worker *w)
 	w->begun = true;
 	if (w->row->party == PARTY_LANE) {
 		snapshot_settle_lane(w);
-		(void)(lend_lane(w, w->index) && lend_streams(w));
+		if (lend_lane(w, w->index) && lend_streams(w))
+			route_begin(w);
 		return;
 	}
 	if (w->row->party != PARTY_SAMPLER)
+		return;
+	if (!lend(w, LEASE_ROUTES, s->routes_fd, 0, 0))
 		return;
 	for (unsigned i = 0; i < s->workers_count; i++)
 		if (s->lanes[i].memfd >= 0 && !lend_lane(w, i))
 			return;
 	priv_perf_lend(w);
 	lend_processes(s);
+	route_begin(w);
 }
 
 static bool send_pids(struct worker *sampler, bool only, const uint64_t *pids, size_t n)

@@ -197,6 +197,13 @@ void snapshot_worker_gone(struct worker *w)
 	w->supervisor->snapshots.settled[w->index] = false;
 }
 
+/* A runtime's reader that has not been told of any process has nothing to prepare. */
+static bool owes_settled(const struct supervisor *s, unsigned i)
+{
+	const struct worker *w = &s->workers[i];
+	return !s->snapshots.settled[i] && (worker_runtime(w) == RUNTIME_NONE || s->snapshots.introduced[i]);
+}
+
 void snapshot_settled(struct worker *w, uint64_t targets)
 {
 	struct supervisor *s = w->supervisor;
@@ -204,7 +211,7 @@ void snapshot_settled(struct worker *w, uint64_t targets)
 		return; /* none: it has not been told of any process yet */
 	s->snapshots.settled[w->index] = true;
 	for (unsigned i = 0; i < s->workers_count; i++)
-		if (s->workers[i].row->party == PARTY_LANE && !s->snapshots.settled[i])
+		if (s->workers[i].row->party == PARTY_LANE && owes_settled(s, i))
 			return;
 	record(s);
 }

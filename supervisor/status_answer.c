@@ -420,6 +420,7 @@ static const char *kind_name(unsigned kind)
 		[LEASE_PART] = "part",
 		[LEASE_MISSED] = "missed lane",
 		[LEASE_OUTPUT] = "output",
+		[LEASE_ROUTES] = "routes",
 		[LEDGER_PROCESS] = "process",
 	};
 	return kind < sizeof names / sizeof *names && names[kind] ? names[kind] : "?";

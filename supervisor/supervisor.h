@@ -22,6 +22,7 @@
 #include "proto/channel.h"
 #include "proto/counters.h"
 #include "proto/lane.h"
+#include "proto/runtimes.h"
 #include "proto/stream.h"
 
 #include <sys/socket.h>
@@ -134,6 +135,7 @@ struct worker {
 	/* over all incarnations */
 	uint64_t log_lines_dropped, log_lines_held, fd_mismatches; /* held: not yet told about */
 	int64_t fd_difference; /* of the last reconciliation: found - booked; tolerated while small */
+	enum lane_away away;   /* of a runtime's reader: who has its processes meanwhile */
 	bool disabled;         /* by the operator: not started again until enabled */
 	uint64_t sheds;        /* how often it was asked to drop its caches */
 	int64_t gone_ns,
@@ -207,9 +209,10 @@ struct snapshots {
 	bool outputs_begun;
 	bool due;  /* the interval is over while the last one is still closing */
 	bool last; /* no further one is wanted */
-	bool settled[WORKERS_MAX];
-	bool merge_late; /* merge has missed a deadline of the closing one */
-	unsigned rounds; /* deadlines that the closing one has missed in this stage */
+	bool settled[WORKERS_MAX],
+		introduced[WORKERS_MAX]; /* introduced: it was told of a process that it may understand */
+	bool merge_late;                 /* merge has missed a deadline of the closing one */
+	unsigned rounds;                 /* deadlines that the closing one has missed in this stage */
 	int64_t carried; /* samples of an earlier snapshot whose worker was late: they are in the next one */
 	/* the last complete one, for status */
 	uint64_t last_id, last_processes, last_stacks;
@@ -277,6 +280,7 @@ struct supervisor {
 	uint64_t quarantined_ever;
 	struct avoid_table avoided;
 	struct lane_post lanes[WORKERS_MAX];
+	int routes_fd; /* owned; -1: the sampler's memory of whose samples go where */
 	uint32_t lane_cpus, lane_ring;
 	unsigned start_flags; /* enum start_flag, fixed when the first snapshot opens */
 	struct perf perf;
@@ -343,6 +347,13 @@ uint64_t lend(struct worker *w, unsigned kind, int fd, uint64_t a,
 	uint64_t b); /* lease id; 0: failed, the worker is being killed */
 void lend_processes(struct supervisor *s);
 int lend_make_lanes(struct supervisor *s);
+
+/* route.c: whose samples go into which runtime's lane */
+enum runtime_id worker_runtime(const struct worker *w); /* RUNTIME_NONE: native, and all that read no lane */
+void route_found(struct worker *w, const struct frame *f);
+void route_take(struct worker *w, const struct frame *f);
+void route_worker_changed(struct worker *w); /* its life went on */
+void route_begin(struct worker *w);          /* a sampler, or a runtime's reader, begins: what it has to know */
 
 /* dispatch.c: frames from workers */
 void dispatch_readable(void *context, short what); /* what: EV_WRITE too while answers wait */

@@ -455,6 +455,7 @@ void worker_event(struct worker *w, enum life_happening happening, enum cause ca
 		remember_save(w->supervisor);
 		handover_gone(w);
 	}
+	route_worker_changed(w);
 	check_hopeless(w);
 	if (w->supervisor->stopping && workers_ended(w->supervisor))
 		loop_stop();
@@ -487,6 +488,7 @@ static void init_worker(struct supervisor *s, struct worker *w, const struct wor
 void workers_init(struct supervisor *s)
 {
 	const struct worker_row *rows = worker_rows(&s->workers_count);
+	s->routes_fd = -1;
 	s->life_limits =
 		(struct life_limits) { s->config.backoff_max_ns / NS_PER_MS, s->config.backoff_forget_ns / NS_PER_MS };
 	for (unsigned i = 0; i < s->workers_count; i++) {

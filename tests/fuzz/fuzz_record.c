@@ -10,12 +10,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static struct lane lane;
+	static struct lane lane; /* of native, and of a runtime */
 	static uint8_t record[LANE_RECORD_MAX], bytes[1 << 16];
 	if (!lane.map) {
-		if (lane_open(&lane, lane_create(1, LANE_RING_MIN), 1, LANE_RING_MIN) < 0)
+		if (lane_open(&lane, lane_create(1, LANE_RING_MIN), 1, LANE_RING_MIN) < 0 ||
+			lane_open(&outlets[RUNTIME_python].lane, lane_create(1, LANE_RING_MIN), 1, LANE_RING_MIN) < 0 ||
+			!route_init(routes_create()))
 			abort();
-		follow_init(&lane);
+		outlets[RUNTIME_NONE].lane = lane;
 	}
 	if (size < 8 || size > sizeof bytes)
 		return 0;
@@ -23,9 +25,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct lane_state state = { 0 };
 	atomic_store(&lane_ring(&lane, 0).consumer->tail, 0);
 	lane_publish(&lane, 0, &state);
-	struct record_sink sink = { &lane, 0, &state };
-	record_handle(&sink, bytes, size);
-	lane_publish(&lane, 0, &state);
+	struct taps taps;
+	taps_open(&taps, 0, 0);
+	lane_use(&lane, 0);
+	record_handle(&taps, bytes, size);
+	taps_publish(&taps, size);
+	state = lane_state(&lane, 0);
 	for (uint64_t at = 0;;) {
 		int n = lane_get(&lane, 0, at, record, sizeof record);
 		if (n < 0)

@@ -247,7 +247,11 @@ static uint64_t write_with_a_mark(const struct lane *lane, uint64_t snapshot)
 	lane_use(lane, 0);
 	for (uint64_t i = 1; i <= 3; i++)
 		put_number(lane, &state, i);
-	assert_true(cpu_put_mark(lane, 0, snapshot));
+	struct taps taps;
+	outlets[RUNTIME_NONE].lane = *lane;
+	taps_open(&taps, 0, 0);
+	assert_true(taps_mark(&taps, snapshot));
+	outlets[RUNTIME_NONE].lane = (struct lane) { 0 };
 	state = lane_state(lane, 0);
 	uint64_t end = state.head;
 	assert_int_equal(state.mark_end, end);

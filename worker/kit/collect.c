@@ -20,7 +20,7 @@ static struct stream_writer writer = { .out = { .limit = STREAM_MAX_BYTES } };
 static int stream_fd = -1;
 static uint64_t stream_at, stream_lease;
 static uint32_t section;
-static struct table strings, stacks, tasks, samples;
+static struct table strings, stacks, tasks, samples, sources;
 
 void collect_stream(int fd, uint64_t lease, uint64_t committed)
 {
@@ -38,6 +38,7 @@ void collect_stream(int fd, uint64_t lease, uint64_t committed)
 	table_clear(&stacks);
 	table_clear(&tasks);
 	table_clear(&samples);
+	table_clear(&sources);
 	names_section(section);
 }
 
@@ -124,6 +125,23 @@ uint32_t collect_user_frame(struct target *t, const struct code_range *code, uin
 uint32_t collect_kernel_frame(uint64_t address)
 {
 	return frame_of(names_kernel(address));
+}
+
+uint32_t collect_source_frame(enum frame_kind kind, struct collect_source *ids, const char *name, const char *file,
+	uint32_t line, uint32_t start_line)
+{
+	if (ids->section != section) {
+		ids->section = section;
+		ids->name = collect_string(name, strlen(name));
+		ids->file = collect_string(file, strlen(file));
+	}
+	const struct stream_frame frame = {
+		.kind = kind, .name = ids->name, .file = ids->file, .line = line, .start_line = start_line
+	};
+	uint64_t *id = table_at(&sources, &frame, sizeof frame);
+	if (id && !*id)
+		*id = stream_put_frame(&writer, &frame);
+	return id ? (uint32_t)*id : 0;
 }
 
 uint32_t collect_synthetic_frame(const char *text)

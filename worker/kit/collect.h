@@ -22,6 +22,13 @@ bool collect_ready(void); /* there is a stream */
 uint32_t collect_task(struct target *t, uint32_t pid, uint32_t tid);
 uint32_t collect_user_frame(struct target *t, const struct code_range *code, uint64_t address);
 uint32_t collect_kernel_frame(uint64_t address);
+/* A frame of a runtime, which knows its source. What this section of the stream calls the names is remembered with the caller. line 0: not
+ * known. */
+struct collect_source {
+	uint32_t section, name, file;
+};
+uint32_t collect_source_frame(enum frame_kind kind, struct collect_source *ids, const char *name, const char *file,
+	uint32_t line, uint32_t start_line);
 uint32_t collect_synthetic_frame(const char *name); /* a literal */
 /* frames: leaf first. */
 void collect_sample(uint32_t task, const uint32_t *frames, size_t n, enum counter outcome);

@@ -2,6 +2,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "kit/identify.h"
 #include "kit/leases.h"
 
 #include <elf.h>
@@ -20,6 +21,12 @@ enum {
 
 static struct module *buckets[BUCKETS], *vdso;
 static uint64_t last_id;
+static void (*on_ready)(struct module *m);
+
+void modules_on_ready(void (*tell)(struct module *m))
+{
+	on_ready = tell;
+}
 
 static struct module *new_module(const char *path)
 {
@@ -158,8 +165,12 @@ static void opened(void *object, enum lease_kind kind, const struct lease_answer
 	}
 	*(main_file ? &m->lease : &m->debug_lease) = answer->lease;
 	*state = MODULE_READY;
-	if (main_file)
-		find_text(m);
+	if (!main_file)
+		return;
+	find_text(m);
+	m->runtime = identify(&m->elf, &m->runtime_vaddr);
+	if (on_ready)
+		on_ready(m);
 }
 
 /* Only an attempt through the same target is held back: in a storm of short lives those who ask first end before their file is

@@ -7,6 +7,7 @@
 #include "kit/cfi.h"
 #include "kit/elf.h"
 #include "kit/maps.h"
+#include "proto/runtimes.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -40,6 +41,8 @@ struct module {
 	uint64_t debug_lease;
 	/* the executable segment, for pprof's mapping */
 	uint64_t text_vaddr, text_size, text_offset;
+	enum runtime_id runtime;   /* what it carries (identify.h) */
+	uint64_t runtime_vaddr;    /* where */
 	uint32_t section, mapping; /* its mapping's id, in that section of the stream */
 };
 
@@ -61,6 +64,8 @@ struct cfi *module_cfi(struct module *m);
 /* The address in the file's numbering of an address inside a mapping. */
 uint64_t module_vaddr(const struct module *m, uint64_t file_offset);
 
+/* Called with each module that becomes READY. */
+void modules_on_ready(void (*tell)(struct module *m));
 void modules_sweep(void); /* forgets modules without users */
 
 #endif

@@ -2,8 +2,8 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "kit/lane_worker.h"
 #include "kit/leases.h"
-#include "kit/window.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -21,11 +21,15 @@ enum {
 	SHED_AGE_NS = 1000 * 1000 * 1000, /* not sampled for so long: what was lent of it can go */
 	REOPEN_NS = 10 * 1000 * 1000,     /* between two attempts at a target whose image ended */
 	AVOIDED_S = 10 * 60,              /* ... at one that hung a reader */
+	FOUND_BATCH = 128,                /* processes in one FOUND or TAKE */
 };
 
 static struct target *_Atomic buckets[BUCKETS];
 static size_t count, lent, due_count;
 static struct target *newest, *oldest; /* of those with fds */
+static struct kit *kit;
+static const struct runtime native = { .id = RUNTIME_NONE };
+static const struct runtime *runtime = &native;
 
 static struct target *_Atomic *bucket_of(uint32_t pid)
 {
@@ -121,12 +125,14 @@ static void drop_code(struct target *t)
 static void drop_image(struct target *t)
 {
 	leases_forget(t);
+	if (runtime->forget)
+		runtime->forget(t);
 	retire_view(t, true);
 	give_back(&t->perf_map, t->perf_map_lease);
 	drop_code(t);
 	unlink_lent(t);
 	t->asked = t->answered = 0;
-	t->own = t->refused = t->avoided = t->kernel = t->told = false;
+	t->own = t->refused = t->avoided = t->kernel = t->told = t->found = false;
 	t->maps_read_ns = t->view_read_ns = 0;
 	if (t->due_ns)
 		due_count--;
@@ -211,7 +217,18 @@ void targets_sweep(int64_t now)
 	}
 }
 
-/* The frozen threads read only what is anonymous, readable and private: file mappings could hang them. */
+/* The frozen threads read only what is readable, writable, private and anonymous: file mappings could hang them. */
+static bool may_be_read(const struct map_entry *e)
+{
+	const uint32_t asked = MAP_IS_READ | MAP_IS_WRITE;
+	if ((e->flags & (asked | MAP_IS_SHARED_)) != asked)
+		return false;
+	if (!(e->flags & MAP_IS_FILE))
+		return true;
+	const struct module *m = runtime->capture ? module_of(e, "") : NULL;
+	return m && m->state == MODULE_READY;
+}
+
 static void publish_view(struct target *t, const struct maps *maps)
 {
 	if (t->mem < 0 || t->kernel)
@@ -223,8 +240,7 @@ static void publish_view(struct target *t, const struct maps *maps)
 	uint64_t before = 0; /* end of the mapping below */
 	for (size_t i = 0; i < maps->n; i++) {
 		const struct map_entry *e = &maps->entries[i];
-		const uint32_t asked = MAP_IS_READ | MAP_IS_WRITE, refused = MAP_IS_FILE | MAP_IS_SHARED_;
-		if ((e->flags & (asked | refused)) == asked) {
+		if (may_be_read(e)) {
 			struct view_range range = { e->start, e->end };
 			if (e->flags & MAP_IS_STACK)
 				range.start =
@@ -314,6 +330,134 @@ bool target_maps_are_of_another_image(const struct target *t, const struct maps 
 	return !t->ncode; /* its own are about to be told */
 }
 
+/* A file that is named after a runtime is looked at before a sample leads into it, so that its process is known from its start on. What
+ * decides is what is in it. */
+static bool is_promising(const struct module *m)
+{
+	const char *slash = strrchr(m->path, '/');
+	for (unsigned id = RUNTIME_NONE + 1; id < RUNTIME_MAX; id++) {
+		const char *name = runtime_name((enum runtime_id)id);
+		if (name && strstr(slash ? slash : m->path, name))
+			return true;
+	}
+	return false;
+}
+
+static uint64_t found_pids[FOUND_BATCH], taken_pids[2][FOUND_BATCH];
+static size_t nfound, ntaken[2];
+static enum runtime_id found_runtime;
+
+static void tell_found(void)
+{
+	if (nfound && kit)
+		(void)channel_send(
+			&kit->channel, MSG_FOUND, -1, (uint64_t)found_runtime, (const uint64_t *)found_pids, nfound);
+	nfound = 0;
+}
+
+static void tell_taken(bool take)
+{
+	if (ntaken[take] && kit)
+		(void)channel_send(
+			&kit->channel, MSG_TAKE, -1, (uint64_t)take, (const uint64_t *)taken_pids[take], ntaken[take]);
+	ntaken[take] = 0;
+}
+
+void targets_tell(void)
+{
+	tell_found();
+	tell_taken(false);
+	tell_taken(true);
+}
+
+void target_take(struct target *t, bool take)
+{
+	if (t->taken == take)
+		return;
+	t->taken = take;
+	taken_pids[take][ntaken[take]++] = t->pid;
+	if (ntaken[take] == FOUND_BATCH)
+		tell_taken(take);
+}
+
+static void found(struct target *t, enum runtime_id id)
+{
+	if (t->found)
+		return;
+	t->found = true;
+	if (nfound == FOUND_BATCH || (nfound && found_runtime != id))
+		tell_found();
+	found_runtime = id;
+	found_pids[nfound++] = t->pid;
+}
+
+/* What is mapped is known anew. */
+static void code_changed(struct target *t)
+{
+	bool ours = runtime->id != RUNTIME_NONE;
+	for (size_t i = 0; i < t->ncode; i++) {
+		struct module *m = t->code[i].module;
+		if (m && m->state == MODULE_NEW && ((ours && t->introduced) || is_promising(m)))
+			module_ask(m, t->pid, t->start_time, t->code[i].start, t->code[i].end);
+		if (m && m->runtime != RUNTIME_NONE && !ours)
+			found(t, m->runtime);
+	}
+	if (ours && runtime->prepare)
+		runtime->prepare(t);
+}
+
+static bool maps_module(const struct target *t, const struct module *m)
+{
+	for (size_t i = 0; i < t->ncode; i++)
+		if (t->code[i].module == m)
+			return true;
+	return false;
+}
+
+void targets_each(void (*call)(struct target *t))
+{
+	for (size_t i = 0; i < BUCKETS; i++)
+		for (struct target *t = atomic_load(&buckets[i]); t; t = atomic_load(&t->next))
+			call(t);
+}
+
+static void read_maps(struct target *t, bool code);
+
+/* Its data may be read now, too, so views are made anew where a runtime needs them. */
+static void module_ready(struct module *m)
+{
+	if (m->runtime == RUNTIME_NONE)
+		return;
+	for (size_t i = 0; i < BUCKETS; i++)
+		for (struct target *t = atomic_load(&buckets[i]); t; t = atomic_load(&t->next))
+			if (maps_module(t, m)) {
+				if (m->runtime == runtime->id && t->maps_fd >= 0)
+					read_maps(t, false);
+				else
+					code_changed(t);
+			}
+}
+
+void targets_init(struct kit *k, const struct runtime *r)
+{
+	kit = k;
+	runtime = r;
+	modules_on_ready(module_ready);
+}
+
+int target_read(struct target *t, uint64_t address, void *buf, size_t n)
+{
+	const struct view *view = atomic_load(&t->view);
+	const struct view_range *range = view ? view_range_of(view, address) : NULL;
+	if (!range || n > range->end - address)
+		return -EFAULT;
+	window_main_reads(t->pid, t->start_time);
+	ssize_t got = pread(view->mem, buf, n, (off_t)address);
+	int error = errno;
+	window_main_reads(0, 0);
+	return got == (ssize_t)n ? 0 : got < 0 ? -error : -EIO;
+}
+
 static void read_maps(struct target *t, bool code)
 {
 	struct maps maps;
@@ -329,6 +473,7 @@ static void read_maps(struct target *t, bool code)
 	}
 	publish_view(t, &maps);
 	maps_free(&maps);
+	code_changed(t);
 }
 
 bool target_refresh(struct target *t, int64_t time, bool code)
@@ -378,6 +523,7 @@ void target_map(struct target *t, const struct map_entry *entry, const char *pat
 	t->ncode = n;
 	if (fresh.module)
 		module_mapped(fresh.module, t->pid, t->start_time, fresh.start, fresh.end);
+	code_changed(t);
 }
 
 const struct code_range *target_code(const struct target *t, uint64_t pc)
@@ -481,6 +627,8 @@ static void take_about(struct target *t, const char *text, size_t n)
 			raw_name(t->comm, text + 5, len - 5);
 		} else if (len > 7 && !memcmp(text, "cgroup ", 7)) {
 			take_cgroup(t, text + 7, len - 7);
+		} else if (len > 6 && !memcmp(text, "nspid ", 6)) {
+			t->nspid = (uint32_t)strtoul(text + 6, NULL, 10);
 		} else if (len > 7 && !memcmp(text, "thread ", 7)) {
 			uint32_t tid = 0;
 			size_t i = 7;
@@ -602,6 +750,7 @@ void target_sampled(struct target *t, int64_t now, bool user)
 void target_exec(struct target *t, const char comm[16])
 {
 	drop_image(t);
+	t->introduced = t->taken = false;
 	table_clear(&t->threads);
 	atomic_store(&t->want, TARGET_STACK_FIRST);
 	atomic_store(&t->seen, 0);
@@ -609,6 +758,16 @@ void target_exec(struct target *t, const char comm[16])
 	t->told = true;
 	t->told_ns = monotonic_ns(); /* not the event's time: the busier the machine, the later we are */
 	target_ask(t, PART_MEM | PART_MAPS);
+}
+
+void target_appeared(struct target *t)
+{
+	t->found = false; /* who was told of it before may be another one now */
+	t->introduced = true;
+	if (t->asked & PART_MAPS)
+		code_changed(t);
+	else
+		target_ask(t, PART_MEM); /* and if it has any, which no thread of the kernel has, the rest */
 }
 
 /* A child begins with its parent's memory. */
@@ -625,6 +784,8 @@ static void copy_code(struct target *child, const struct target *parent)
 			code[i].module->users++;
 	child->code = code;
 	child->ncode = parent->ncode;
+	child->introduced = parent->introduced;
+	child->taken = parent->taken; /* the sampler hands it down, too */
 	child->told = true;
 	child->told_ns = monotonic_ns();
 }

@@ -4,6 +4,7 @@
 #ifndef KIT_TARGET_H
 #define KIT_TARGET_H
 
+#include "kit/kit.h"
 #include "kit/maps.h"
 #include "kit/module.h"
 #include "kit/table.h"
@@ -23,7 +24,8 @@ enum {
 		8 << 20, /* [stack] grows downwards by itself, by no more than this (RLIMIT_STACK's default) */
 };
 
-/* Readable anonymous memory: the only memory that is read in the window. File mappings could hang the reader. */
+/* Readable anonymous memory: the only memory that is read in the window. File mappings could hang the reader; for a runtime, whose
+ * static data lies in them, those are added whose file the opener has found to be on a file system that cannot. */
 struct view_range {
 	uint64_t start, end;
 };
@@ -54,6 +56,8 @@ struct stack_switch {
 
 enum { TARGET_SWITCHES = 8 };
 
+struct runtime;
+
 enum target_part { PART_MEM = 1, PART_MAPS = 2, PART_ABOUT = 4, PART_PERF_MAP = 8 };
 
 struct target {
@@ -63,6 +67,7 @@ struct target {
 	struct view *_Atomic view; /* NULL: nothing to be read yet */
 	struct stack_switch switches[TARGET_SWITCHES];
 	uint32_t next_switch;
+	void *_Atomic runtime; /* the runtime's own; NULL: not prepared */
 	_Atomic uint32_t want; /* bytes of stack to read */
 	_Atomic uint32_t
 		seen; /* samples of this image; the first TARGET_YOUNG are worked off at once, to learn from them */
@@ -74,7 +79,10 @@ struct target {
 	bool refused; /* gone, or not to be had */
 	bool avoided; /* a read of its memory never ended, or an open: the supervisor lends it to nobody for a while */
 	bool kernel;  /* a kernel thread: no maps */
-	bool told;    /* its code is known from its exec on, by events, whether its maps are read or not */
+	bool introduced;  /* another worker said that it is ours to look at, or it was born to one of ours */
+	bool found;       /* it carries a runtime, and that was told */
+	bool taken;       /* its samples were asked for */
+	bool told;        /* its code is known from its exec on, by events, whether its maps are read or not */
 	int64_t ended_ns; /* CLOCK_MONOTONIC; 0: it lives */
 	int64_t image_ns; /* CLOCK_MONOTONIC: when this image began, by fork or exec, as far as an event told */
 	int64_t told_ns;  /* CLOCK_MONOTONIC: when we heard of it */
@@ -86,11 +94,22 @@ struct target {
 	uint32_t deepest[2]; /* bytes of stack that the samples of this round and the one before needed */
 	uint32_t since_deepest;
 
+	uint32_t nspid;               /* its number in its own PID namespace; 0: not known */
 	char comm[16];                /* raw, terminated if shorter */
 	char *container;              /* owned; NULL: none */
 	struct table threads;         /* tid -> string place in names, see target_thread_name */
 	struct target *newer, *older; /* by last sample, while lent */
 };
+
+void targets_init(struct kit *kit, const struct runtime *runtime);
+/* Sends what is to be told of processes: those that carry a runtime, and those whose samples are asked for. Once a turn of the loop. */
+void targets_tell(void);
+/* From now on its samples are this worker's, or (false) native's again. */
+void target_take(struct target *t, bool take);
+/* Reads its memory, at normal priority, inside what may be read; leaves word that it does. 0 or -errno. */
+int target_read(struct target *t, uint64_t address, void *buf, size_t n);
+/* All targets: calls with each. */
+void targets_each(void (*call)(struct target *t));
 
 struct target *target_find(uint32_t pid); /* any thread, inside the window; or NULL */
 struct target *target_get(uint32_t pid);  /* main thread: made when unknown; NULL: out of memory */
@@ -100,6 +119,8 @@ bool target_pending(const struct target *t, int64_t now); /* an answer that matt
 void target_sampled(struct target *t, int64_t now, bool user);
 /* A new image: all that was lent is of the old one. */
 void target_exec(struct target *t, const char comm[16]);
+/* It ran before us, or we are to look at it. */
+void target_appeared(struct target *t);
 void target_fork(struct target *parent, struct target *child);
 /* It ended: all that was lent goes back. Its name stays for a while: a process is sampled on its last steps too. */
 void target_ended(struct target *t, int64_t now);

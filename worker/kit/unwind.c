@@ -189,7 +189,7 @@ size_t unwind(const struct unwind_env *env, struct regs *regs, struct unwind_fra
 			end = UNWIND_TOO_DEEP;
 			break;
 		}
-		frames[n++] = (struct unwind_frame) { .pc = pc, .exact = exact };
+		frames[n++] = (struct unwind_frame) { .pc = pc, .sp = sp, .exact = exact };
 		if (!code) {
 			end = UNWIND_NO_CODE;
 			break;

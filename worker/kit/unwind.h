@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { UNWIND_MAX_FRAMES = 1024 };
+enum { UNWIND_MAX_FRAMES = 2048 };
 
 /* Why an unwinding ended. Complete: OUTERMOST only. */
 enum unwind_end {
@@ -40,6 +40,7 @@ struct unwind_env {
 
 struct unwind_frame {
 	uint64_t pc;
+	uint64_t sp; /* the stack pointer in this frame: what lies from here to the next frame's is its own */
 	bool exact; /* true: pc is the instruction itself (leaf, or interrupted by a signal); false: a return address, look up pc-1 */
 };
 

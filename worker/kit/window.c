@@ -26,6 +26,7 @@ struct window {
 	const struct lane *lane;
 	uint32_t cpu;
 	int bell;
+	window_capture *capture; /* NULL: no runtime */
 	pthread_t thread;
 	uint8_t *ring;
 	_Atomic uint64_t head, tail;
@@ -116,6 +117,31 @@ static size_t read_part(
 	return got > 0 ? (size_t)got & ~(size_t)7 : 0;
 }
 
+ssize_t window_read_part(const struct window_read *read, uint64_t address, void *buf, size_t n)
+{
+	struct view_range range;
+	if (!find_range(read->view, address, &range))
+		return -EFAULT;
+	if (n > range.end - address)
+		n = range.end - address;
+	ssize_t got = pread(read->view->mem, buf, n, (off_t)address);
+	if (got == 0)
+		atomic_store(&read->view->gone, true);
+	return got > 0 ? got : got < 0 ? -errno : -ESRCH;
+}
+
+int window_read(const struct window_read *read, uint64_t address, void *buf, size_t n)
+{
+	ssize_t got = window_read_part(read, address, buf, n);
+	return got == (ssize_t)n ? 0 : got < 0 ? (int)got : -EIO;
+}
+
+uint64_t window_range_end(const struct window_read *read, uint64_t address)
+{
+	struct view_range range;
+	return find_range(read->view, address, &range) ? range.end : 0;
+}
+
 /* Where the stack goes on, if it is known to go on elsewhere. */
 static uint64_t other_stack(
 	const struct target *t, const struct view_range *range, uint64_t sp, const uint8_t *stack, size_t n)
@@ -133,7 +159,8 @@ static uint64_t other_stack(
 
 /* Reads the sampled thread's stack into `to` and proves that it stood still. The copy in the sample was made in the
  * interrupt. */
-static enum window_status read_stack(struct window *w, uint8_t *to, size_t room, struct window_entry *entry)
+static enum window_status read_stack(
+	struct window *w, uint8_t *to, size_t room, struct window_entry *entry, size_t capture_room)
 {
 	const struct lane_sample *s = &w->record.sample;
 	const uint8_t *carried = w->record.bytes + sizeof *s + s->nkernel * sizeof(uint64_t);
@@ -158,6 +185,12 @@ static enum window_status read_stack(struct window *w, uint8_t *to, size_t room,
 	size_t after = rounded((uint32_t)n);
 	if (other_at && after < room && find_range(view, other_at, &other_range))
 		other = read_part(view, &other_range, other_at, want, room - after, to + after);
+	size_t captured = 0;
+	if (w->capture) {
+		struct window_read read = { w->kit, w->cpu, t, view, s, to, n, false };
+		captured = w->capture(&read, to + after + rounded((uint32_t)other), capture_room);
+		w->teaches |= read.teaches;
+	}
 	size_t common = s->stack_bytes < n ? s->stack_bytes : n;
 	uint8_t again[WINDOW_PROOF];
 	size_t proof = common < sizeof again ? common : sizeof again;
@@ -173,6 +206,7 @@ static enum window_status read_stack(struct window *w, uint8_t *to, size_t room,
 	entry->start = range.start;
 	entry->end = range.end;
 	entry->other_bytes = (uint32_t)other;
+	entry->captured_bytes = (uint32_t)captured;
 	return same ? WINDOW_STILL : WINDOW_WRITTEN;
 }
 
@@ -196,9 +230,10 @@ static bool pass_on(struct window *w, uint32_t bytes, uint64_t lane_end)
 	bool user = s->head.type == LANE_SAMPLE && bytes >= sizeof *s && s->has_user == LANE_USER_64 &&
 		    bytes >= sizeof *s + s->nkernel * sizeof(uint64_t) + s->stack_bytes;
 	size_t fixed = sizeof(struct window_entry) + rounded(bytes), room = user ? TARGET_STACK_MAX : 0, skip = 0;
-	uint8_t *at = reserve(w, fixed + room, &skip);
+	size_t capture = user && w->capture ? WINDOW_CAPTURE_MAX : 0;
+	uint8_t *at = reserve(w, fixed + room + capture, &skip);
 	if (!at && room) {
-		room = 0; /* nearly full: the record alone, and what it carries */
+		room = capture = 0; /* nearly full: the record alone, and what it carries */
 		at = reserve(w, fixed, &skip);
 	}
 	if (!at)
@@ -207,11 +242,12 @@ static bool pass_on(struct window *w, uint32_t bytes, uint64_t lane_end)
 	w->teaches = false;
 	if (user) {
 		enter(w);
-		entry.status = room ? read_stack(w, at + fixed, room, &entry) : WINDOW_LATE;
+		entry.status = room ? read_stack(w, at + fixed, room, &entry, capture) : WINDOW_LATE;
 		lane_reading(w->lane, w->cpu, 0, 0, 0);
 		leave(w);
 	}
-	entry.size = (uint32_t)fixed + rounded(entry.stack_bytes) + rounded(entry.other_bytes);
+	entry.size = (uint32_t)fixed + rounded(entry.stack_bytes) + rounded(entry.other_bytes) +
+		     rounded(entry.captured_bytes);
 	memcpy(at, &entry, sizeof entry);
 	memcpy(at + sizeof entry, w->record.bytes, bytes);
 	uint64_t head = atomic_load_explicit(&w->head, memory_order_relaxed);
@@ -263,12 +299,12 @@ static void *run(void *argument)
 	return NULL;
 }
 
-static int start(const struct kit *kit, const struct lane *lane, uint32_t cpu, int bell)
+static int start(const struct kit *kit, const struct lane *lane, uint32_t cpu, int bell, window_capture *capture)
 {
 	struct window *w = calloc(1, sizeof *w);
 	if (!w)
 		return -ENOMEM;
-	*w = (struct window) { .kit = kit, .lane = lane, .cpu = cpu, .bell = bell };
+	*w = (struct window) { .kit = kit, .lane = lane, .cpu = cpu, .bell = bell, .capture = capture };
 	lane_reading(lane, cpu, 0, 0, 0); /* what a predecessor was killed in the middle of is not our doing */
 	w->ring = mmap(NULL, RING_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	int r = w->ring == MAP_FAILED ? -ENOMEM : kit_thread(run, w, &w->thread);
@@ -292,13 +328,18 @@ const uint8_t *window_other(const struct window_entry *entry)
 	return window_stack(entry) + rounded(entry->stack_bytes);
 }
 
-int windows_start(const struct kit *kit, const struct lane *lane, int bell)
+const uint8_t *window_captured(const struct window_entry *entry)
+{
+	return window_other(entry) + rounded(entry->other_bytes);
+}
+
+int windows_start(const struct kit *kit, const struct lane *lane, int bell, window_capture *capture)
 {
 	ncpus = lane->cpus;
 	main_lane = lane;
 	window_main_reads(0, 0);
 	for (uint32_t cpu = 0; cpu < ncpus; cpu++) {
-		int r = !windows[cpu] && lane_used(lane, cpu) ? start(kit, lane, cpu, bell) : 0;
+		int r = !windows[cpu] && lane_used(lane, cpu) ? start(kit, lane, cpu, bell, capture) : 0;
 		if (r < 0)
 			return r;
 	}

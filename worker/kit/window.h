@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /* How the reading of a sample's stack went. */
 enum window_status {
@@ -28,12 +29,13 @@ enum window_status {
 };
 
 /* Followed by the lane record (record_bytes), then, each at a multiple of 16, the stack (stack_bytes) from the stack
- * pointer upwards and the other stack that it goes on in (other_bytes), from other_at upwards. */
+ * pointer upwards, the other stack that it goes on in (other_bytes), from other_at upwards, and what a runtime's callback
+ * copied (captured_bytes). */
 struct window_entry {
 	uint32_t size;     /* of the whole entry; a multiple of 16 */
 	uint32_t status;   /* enum window_status */
 	uint64_t lane_end; /* the lane may be committed up to here once this entry is done with */
-	uint32_t record_bytes, stack_bytes, other_bytes, pad;
+	uint32_t record_bytes, stack_bytes, other_bytes, captured_bytes;
 	uint64_t other_at;
 	uint64_t start, end; /* the memory range that the stack is in */
 };
@@ -42,15 +44,42 @@ enum {
 	WINDOW_LATE_NS = 20 * 1000 *
 			 1000, /* a sample older than this is not read: the thread cannot be expected to stand still */
 	WINDOW_PROCMAP_QUERY = (int)0xc0686611U, /* _IOWR('f', 17, struct procmap_query) */
-	WINDOW_PROOF = 256, /* bytes read again after the stack, to see that it still stood still */
+	WINDOW_PROOF = 256,            /* bytes read again after the stack, to see that it still stood still */
+	WINDOW_CAPTURE_MAX = 96 << 10, /* bytes of a runtime's structures in an entry */
 };
 
 /* The parts behind an entry. */
 const uint8_t *window_stack(const struct window_entry *entry);
 const uint8_t *window_other(const struct window_entry *entry);
+const uint8_t *window_captured(const struct window_entry *entry);
+
+struct target;
+struct view;
+struct lane_sample;
+
+/* What a runtime may look at in the window. */
+struct window_read {
+	const struct kit *kit;
+	uint32_t cpu;
+	struct target *target;
+	struct view *view;
+	const struct lane_sample *sample;
+	const uint8_t *stack; /* stack_bytes of it, from the stack pointer upwards */
+	size_t stack_bytes;
+	bool teaches; /* out: the main thread is to look at this entry at once */
+};
+
+/* Copies at most `room` bytes of a runtime's structures to `to`; how many. By a frozen thread: no allocation, no lock, few reads. */
+typedef size_t window_capture(struct window_read *read, uint8_t *to, size_t room);
+/* Exactly n bytes of the target's memory inside the ranges that may be read, or -errno. */
+int window_read(const struct window_read *read, uint64_t address, void *buf, size_t n);
+/* As many as there are in the range: how many, or -errno. */
+ssize_t window_read_part(const struct window_read *read, uint64_t address, void *buf, size_t n);
+/* Where the range around an address ends; 0: it may not be read. */
+uint64_t window_range_end(const struct window_read *read, uint64_t address);
 
 /* Starts a thread for each ring of the lane that is in use and has none. `bell`: an eventfd of the main thread. */
-int windows_start(const struct kit *kit, const struct lane *lane, int bell);
+int windows_start(const struct kit *kit, const struct lane *lane, int bell, window_capture *capture);
 /* What a window does by itself, the main thread does around a read of a target's memory: it leaves word whose. pid 0: done. */
 void window_main_reads(uint32_t pid, uint64_t start_time);
 /* The oldest entry of a CPU that main has not dropped, or NULL. */

@@ -97,11 +97,16 @@ static const char *base_name(const char *path)
 /* The one place where a frame gets the name that people see. Its parts are escaped already. */
 static int add_display(struct profile *p, const struct profile_frame *frame, uint32_t *ret_id)
 {
-	char text[ESCAPE_MAX + sizeof "_[k]" + sizeof "+0xffffffffffffffff"];
+	char text[2 * ESCAPE_MAX + sizeof " (:4294967295)_[p]" + sizeof "+0xffffffffffffffff"];
 	const char *name = profile_string(p, frame->name);
 	const char *file = frame->mapping ? profile_string(p, profile_mapping(p, frame->mapping).file) : "";
 	if (frame->kind == FRAME_KERNEL)
 		snprintf(text, sizeof text, "%s_[k]", *name ? name : "[unknown]");
+	else if (frame->kind == FRAME_PYTHON && frame->line)
+		snprintf(text, sizeof text, "%s (%s:%" PRIu32 ")_[p]", name, profile_string(p, frame->file),
+			frame->line);
+	else if (frame->kind == FRAME_PYTHON)
+		snprintf(text, sizeof text, "%s (%s)_[p]", name, profile_string(p, frame->file));
 	else if (*name)
 		snprintf(text, sizeof text, "%s", name);
 	else if (frame->kind == FRAME_NATIVE && *file)

@@ -12,22 +12,18 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+enum { NOTICE_MAX = 1024 /* processes in one notice */ };
+
 static struct kit kit;
-static struct lane lane;
-static int doorbell = -1, done = -1;
+static int done = -1;
+static uint32_t ncpus; /* places of `cpus`; the same in all lanes */
 static struct cpu *cpus[LANE_MAX_CPUS];
-static uint64_t marking, marked; /* the mark under way (0: none), and the last one written */
+static uint64_t marking, marked;                         /* the mark under way (0: none), and the last one written */
+static struct notice *notices, **last_notice = &notices; /* that no CPU's thread has taken yet */
 
 static void nothing(int signal)
 {
 	(void)signal; /* it only ends a poll */
-}
-
-static void ring_doorbell(void)
-{
-	uint64_t one = 1;
-	if (doorbell >= 0)
-		(void)!write(doorbell, &one, sizeof one);
 }
 
 static void lend_perf(const struct frame *f)
@@ -35,7 +31,7 @@ static void lend_perf(const struct frame *f)
 	static struct event wake; /* the event to be woken by is lent first */
 	static uint64_t wake_id;
 	uint64_t id = f->field[2].u, pages = f->field[3].u;
-	if (!lane.map || id >= lane.cpus || pages > 1 << 16 || !pages || pages & (pages - 1)) {
+	if (id >= ncpus || pages > 1 << 16 || !pages || pages & (pages - 1)) {
 		log_error("a perf event for CPU %llu does not fit the lane", (unsigned long long)id);
 		_exit(KIT_EXIT_PROTOCOL);
 	}
@@ -52,9 +48,7 @@ static void lend_perf(const struct frame *f)
 	struct cpu *cpu = calloc(1, sizeof *cpu);
 	if (!cpu)
 		_exit(KIT_EXIT_MEMORY);
-	*cpu = (struct cpu) {
-		.kit = &kit, .lane = &lane, .id = (uint32_t)id, .samples = event, .wake = wake, .done = done
-	};
+	*cpu = (struct cpu) { .kit = &kit, .id = (uint32_t)id, .samples = event, .wake = wake, .done = done };
 	wake = (struct event) { .fd = -1 };
 	int r = cpu_start(cpu, marked);
 	if (r < 0) {
@@ -62,81 +56,168 @@ static void lend_perf(const struct frame *f)
 		_exit(KIT_EXIT_MEMORY);
 	}
 	cpus[id] = cpu;
-	ring_doorbell();
+}
+
+/* A value of LEASE_LANE: the runtime above, the number of CPUs below. */
+static void lend_lane(const struct frame *f)
+{
+	unsigned id = (unsigned)(f->field[2].u >> 32);
+	uint32_t count = (uint32_t)f->field[2].u;
+	int r = id < RUNTIME_MAX && (!ncpus || ncpus == count)
+			? lane_open(&outlets[id].lane, f->fd, count, (uint32_t)f->field[3].u)
+			: -EINVAL;
+	if (r < 0) {
+		log_error("the lane does not open: %s", strerror(-r));
+		_exit(KIT_EXIT_PROTOCOL);
+	}
+	ncpus = count;
+	close(f->fd);
+	(void)channel_send(&kit.channel, MSG_RELEASE, -1, &f->field[0].u, (size_t)1);
+}
+
+static void lend_routes(const struct frame *f)
+{
+	if (!route_init(f->fd)) {
+		log_error("the memory of the routes does not open");
+		_exit(KIT_EXIT_PROTOCOL);
+	}
+	close(f->fd);
+	(void)channel_send(&kit.channel, MSG_RELEASE, -1, &f->field[0].u, (size_t)1);
 }
 
 static void lend(const struct frame *f)
 {
-	int r;
 	switch (f->field[1].u) {
 	case LEASE_PERF_WAKE:
 	case LEASE_PERF:
 		lend_perf(f);
 		break;
 	case LEASE_LANE:
-		r = lane_open(&lane, f->fd, (uint32_t)f->field[2].u, (uint32_t)f->field[3].u);
-		if (r < 0) {
-			log_error("the lane does not open: %s", strerror(-r));
-			_exit(KIT_EXIT_PROTOCOL);
-		}
-		follow_init(&lane);
-		close(f->fd);
-		(void)channel_send(&kit.channel, MSG_RELEASE, -1, &f->field[0].u, (size_t)1);
+		lend_lane(f);
+		break;
+	case LEASE_ROUTES:
+		lend_routes(f);
 		break;
 	case LEASE_DOORBELL:
-		doorbell = f->fd;
+		if (f->field[2].u < RUNTIME_MAX)
+			outlets[f->field[2].u].doorbell = f->fd;
 		break;
 	default:
 		close(f->fd);
 	}
 }
 
-static void processes(const struct frame *f)
+/* Notices are said in order, by whichever CPU's thread is free. */
+static void hand_out(void)
 {
-	size_t n = f->field[1].n;
-	struct appeared *list = malloc(sizeof *list + n * sizeof *list->pids);
-	if (!list)
-		_exit(KIT_EXIT_MEMORY);
-	list->n = n;
-	list->next = 0;
-	for (size_t i = 0; i < n; i++) {
-		list->pids[i] = (uint32_t)f->field[1].array[i];
-		if (f->field[0].u)
-			follow_add(list->pids[i]);
+	for (uint32_t i = 0; i < ncpus && notices; i++) {
+		if (!cpus[i] || atomic_load(&cpus[i]->notice) || atomic_load(&cpus[i]->gone))
+			continue;
+		struct notice *first = notices;
+		notices = first->next;
+		if (!notices)
+			last_notice = &notices;
+		cpu_say(cpus[i], first);
 	}
-	if (f->field[0].u)
-		follow_only();
-	for (uint32_t i = 0; i < lane.cpus; i++) {
-		if (cpus[i] && !atomic_load(&cpus[i]->appeared)) {
-			cpu_appeared(cpus[i], list);
-			return;
-		}
-	}
-	free(list); /* no CPU has room: the first sample of each will tell */
 }
 
-/* Rings whose CPU is offline have no thread: their marks are written here. */
-static void mark_orphans(void)
+static void notify(enum runtime_id lane, enum lane_record_type type, const uint32_t *pids, size_t n)
 {
-	for (uint32_t i = 0; i < lane.cpus; i++)
-		if (!cpus[i] && lane_used(&lane, i))
-			while (!cpu_put_mark(&lane, i, marking))
-				poll(NULL, 0, 5);
+	struct notice *notice = n ? malloc(sizeof *notice + n * sizeof *pids) : NULL;
+	if (!notice)
+		return; /* the first sample of each will tell */
+	*notice = (struct notice) { .lane = lane, .type = type, .n = n };
+	memcpy(notice->pids, pids, n * sizeof *pids);
+	*last_notice = notice;
+	last_notice = &notice->next;
+	hand_out();
+}
+
+/* The pids of a frame, at most NOTICE_MAX. */
+static size_t pids_of(const struct frame *f, uint32_t *pids)
+{
+	size_t n = f->field[1].n < NOTICE_MAX ? f->field[1].n : NOTICE_MAX;
+	for (size_t i = 0; i < n; i++)
+		pids[i] = (uint32_t)f->field[1].array[i];
+	return n;
+}
+
+static void processes(const struct frame *f)
+{
+	uint32_t pids[NOTICE_MAX];
+	size_t n = pids_of(f, pids);
+	for (size_t i = 0; i < n && f->field[0].u; i++)
+		route_follow(pids[i]);
+	if (f->field[0].u)
+		route_follow_only();
+	notify(RUNTIME_NONE, LANE_APPEARED, pids, n);
+}
+
+/* Only of processes that were asked for, and that are not there yet. */
+static void introduce(const struct frame *f)
+{
+	uint32_t pids[NOTICE_MAX], from = 0;
+	enum runtime_id id = (enum runtime_id)f->field[0].u;
+	size_t n = pids_of(f, pids), kept = 0;
+	if (f->field[0].u >= RUNTIME_MAX || !outlets[id].lane.map)
+		return;
+	for (size_t i = 0; i < n; i++)
+		if (route_follows(pids[i]) && route_of(pids[i]) != id)
+			pids[kept++] = pids[i];
+	notify(id, LANE_APPEARED, pids, kept);
+	/* To a new worker: all whose samples wait for it. */
+	while (!n && (kept = route_list(id, &from, pids, NOTICE_MAX)))
+		notify(id, LANE_APPEARED, pids, kept);
+}
+
+static void route(const struct frame *f)
+{
+	uint32_t pids[NOTICE_MAX];
+	enum runtime_id to = (enum runtime_id)f->field[0].u;
+	size_t n = pids_of(f, pids);
+	if (f->field[0].u >= RUNTIME_MAX || !outlets[to].lane.map)
+		return;
+	for (size_t i = 0; i < n; i++) {
+		enum runtime_id from = route_of(pids[i]);
+		if (from == to || !route_follows(pids[i]))
+			continue;
+		route_set(pids[i], to);
+		notify(from, LANE_LEFT, &pids[i], 1);
+		if (to == RUNTIME_NONE)
+			notify(to, LANE_APPEARED, &pids[i], 1);
+	}
+}
+
+static void away(const struct frame *f)
+{
+	if (f->field[0].u && f->field[0].u < RUNTIME_MAX)
+		atomic_store(&outlets[f->field[0].u].away, (uint8_t)f->field[1].u);
+}
+
+/* A ring whose CPU is offline has no thread: its marks are written here. */
+static void mark_orphan(uint32_t cpu, uint64_t snapshot)
+{
+	struct taps taps;
+	taps_open(&taps, cpu, snapshot);
+	while (!taps_mark(&taps, snapshot))
+		poll(NULL, 0, 5);
 }
 
 static void begin_mark(uint64_t snapshot)
 {
 	marking = snapshot;
-	for (uint32_t i = 0; i < lane.cpus; i++)
+	for (uint32_t i = 0; i < ncpus; i++)
 		if (cpus[i])
 			cpu_mark(cpus[i], snapshot);
-	mark_orphans();
+	for (uint32_t i = 0; i < ncpus; i++)
+		if (!cpus[i] && taps_used(i))
+			mark_orphan(i, snapshot);
 }
 
 static void look_at_cpus(void)
 {
 	bool open = false;
-	for (uint32_t i = 0; i < lane.cpus; i++) {
+	for (uint32_t i = 0; i < ncpus; i++) {
 		if (cpus[i] && atomic_load(&cpus[i]->gone)) {
 			uint64_t leases[] = { cpus[i]->samples.lease, cpus[i]->wake.lease },
 				 missed = atomic_load(&cpus[i]->mark);
@@ -145,8 +226,7 @@ static void look_at_cpus(void)
 			cpus[i] = NULL;
 			(void)channel_send(&kit.channel, MSG_RELEASE, -1, leases, (size_t)2);
 			if (missed)
-				while (!cpu_put_mark(&lane, i, missed))
-					poll(NULL, 0, 5);
+				mark_orphan(i, missed);
 		}
 		open |= cpus[i] && atomic_load(&cpus[i]->mark);
 	}
@@ -168,6 +248,15 @@ static void handle(const struct frame *f)
 		break;
 	case MSG_PROCESSES:
 		processes(f);
+		break;
+	case MSG_INTRODUCE:
+		introduce(f);
+		break;
+	case MSG_ROUTE:
+		route(f);
+		break;
+	case MSG_AWAY:
+		away(f);
 		break;
 	case MSG_MARK:
 		begin_mark(f->field[0].u);
@@ -196,6 +285,7 @@ int main(int argc, char **argv)
 		uint64_t count;
 		if (fds[1].revents & POLLIN && read(done, &count, sizeof count) > 0)
 			look_at_cpus();
+		hand_out();
 		struct frame f;
 		while (kit_receive(&kit, &f))
 			handle(&f);

@@ -75,71 +75,105 @@ static bool parse_sample(struct words *w, struct lane_sample *s, uint64_t *kerne
 	return true;
 }
 
-static void handle_sample(const struct record_sink *sink, struct words *w)
+static void handle_sample(struct taps *taps, struct words *w)
 {
-	uint64_t kernel[LANE_MAX_KERNEL], *counters = sink->state->counters;
+	uint64_t kernel[LANE_MAX_KERNEL];
 	const uint8_t *stack = NULL;
 	struct lane_sample s = { .head.type = LANE_SAMPLE };
-	counters[COUNTER_taken]++;
 	if (!parse_sample(w, &s, kernel, &stack)) {
+		uint64_t *counters = taps_counters(taps, RUNTIME_NONE);
+		counters[COUNTER_taken]++;
 		counters[COUNTER_malformed]++;
 		return;
 	}
-	if (!follow_has(s.head.pid)) {
+	enum runtime_id wanted = route_of(s.head.pid), lane = taps_lane(s.head.pid);
+	uint64_t *counters = taps_counters(taps, lane);
+	counters[COUNTER_taken]++;
+	if (!route_follows(s.head.pid)) {
 		counters[COUNTER_filtered]++;
 		return;
+	}
+	if (lane != wanted) {
+		s.runtime = (uint16_t)wanted;
+		s.away = atomic_load(&outlets[wanted].away);
 	}
 	size_t chain = s.nkernel * sizeof *kernel;
 	if (sizeof s + chain + s.stack_bytes > LANE_RECORD_MAX)
 		s.stack_bytes = (uint32_t)(LANE_RECORD_MAX - sizeof s - chain);
 	s.head.size = (uint32_t)(sizeof s + chain + s.stack_bytes);
 	struct lane_piece pieces[] = { { &s, sizeof s }, { kernel, chain }, { stack, s.stack_bytes } };
-	if (!lane_put(sink->lane, sink->cpu, sink->state, pieces, stack ? 3 : 2))
+	if (!taps_put(taps, lane, pieces, stack ? 3 : 2))
 		counters[COUNTER_lane_full]++;
 }
 
-static bool put_event(const struct record_sink *sink, struct lane_event *event)
+static void put_event(struct taps *taps, enum runtime_id lane, struct lane_event *event)
 {
-	if (!follow_has(event->head.pid))
-		return true;
+	if (!route_follows(event->head.pid))
+		return;
 	event->head.size = sizeof *event;
 	struct lane_piece piece = { event, sizeof *event };
-	return lane_put(sink->lane, sink->cpu, sink->state, &piece, 1);
+	(void)taps_put(taps, lane, &piece, 1);
+}
+
+/* Also to native, which may have had the process before, or while its own lane's worker was away. */
+static void put_event_to_both(struct taps *taps, enum runtime_id lane, struct lane_event *event)
+{
+	if (lane != RUNTIME_NONE)
+		put_event(taps, RUNTIME_NONE, event);
+	put_event(taps, lane, event);
 }
 
 /* sample_id_all puts { pid, tid; time; cpu } behind every record that is not a sample. */
 enum { SAMPLE_ID_BYTES = 24, SAMPLE_ID_TIME = 8 };
 
-static bool handle_task(const struct record_sink *sink, struct words *w, bool born, uint64_t time)
+static void handle_task(struct taps *taps, struct words *w, bool born, uint64_t time)
 {
 	uint32_t pid, parent, tid;
 	if (!take(w, &pid, 4) || !take(w, &parent, 4) || !take(w, &tid, 4))
-		return true;
+		return;
 	struct lane_event event = {
 		.head = { .type = born ? LANE_FORK : LANE_EXIT, .time = time, .pid = pid, .tid = tid }
 	};
 	if (born ? pid == parent : pid != tid)
-		return true; /* threads of a process */
-	if (born) {
-		follow_fork(parent, pid);
-		event.value = parent;
+		return; /* threads of a process */
+	if (!born) {
+		put_event_to_both(taps, taps_lane(pid), &event);
+		return;
 	}
-	return put_event(sink, &event);
+	route_fork(parent, pid);
+	event.value = parent;
+	put_event(taps, taps_lane(pid), &event);
 }
 
-static bool handle_comm(const struct record_sink *sink, struct words *w, bool exec, uint64_t time)
+/* A new image is native's until somebody takes it. */
+static void handle_exec(struct taps *taps, struct lane_event *event)
+{
+	enum runtime_id before = taps_lane(event->head.pid);
+	route_set(event->head.pid, RUNTIME_NONE);
+	if (before != RUNTIME_NONE) {
+		struct lane_event left = *event;
+		left.head.type = LANE_LEFT;
+		put_event(taps, before, &left);
+	}
+	put_event(taps, RUNTIME_NONE, event);
+}
+
+static void handle_comm(struct taps *taps, struct words *w, bool exec, uint64_t time)
 {
 	struct lane_event event = { .head = { .type = exec ? LANE_EXEC : LANE_COMM, .time = time } };
 	if (!take(w, &event.head.pid, 4) || !take(w, &event.head.tid, 4))
-		return true;
+		return;
 	size_t n = (size_t)(w->end - w->at) - SAMPLE_ID_BYTES;
 	memcpy(event.comm, w->at, n < sizeof event.comm ? n : sizeof event.comm);
-	return put_event(sink, &event);
+	if (exec)
+		handle_exec(taps, &event);
+	else
+		put_event(taps, taps_lane(event.head.pid), &event);
 }
 
 /* PERF_RECORD_MMAP2. What is mapped is told by the event itself: /proc/PID/maps would tell of a later moment, when a plugin may
  * have gone and another one lie in its place. */
-static bool handle_map(const struct record_sink *sink, struct words *w, uint64_t time)
+static void handle_map(struct taps *taps, struct words *w, uint64_t time)
 {
 	static const uint8_t padding[8];
 	struct lane_map map = { .head = { .type = LANE_MAP, .time = time } };
@@ -149,9 +183,9 @@ static bool handle_map(const struct record_sink *sink, struct words *w, uint64_t
 		map.head.pid == UINT32_MAX /* a kernel module */ || !take(w, &map.start, 8) || !take(w, &length, 8) ||
 		!take(w, &map.offset, 8) || !take(w, device, 8) || !take(w, &map.inode, 8) ||
 		!take(w, &generation, 8) || !take(w, prot_flags, 8) || w->end - w->at < SAMPLE_ID_BYTES)
-		return true;
-	if (!follow_has(map.head.pid))
-		return true;
+		return;
+	if (!route_follows(map.head.pid))
+		return;
 	map.end = map.start + length;
 	map.device = (uint64_t)device[0] << 32 | device[1];
 	map.path_bytes = strnlen((const char *)w->at, (size_t)(w->end - w->at) - SAMPLE_ID_BYTES);
@@ -160,41 +194,44 @@ static bool handle_map(const struct record_sink *sink, struct words *w, uint64_t
 	size_t pad = -map.path_bytes & 7;
 	map.head.size = (uint32_t)(sizeof map + map.path_bytes + pad);
 	struct lane_piece pieces[] = { { &map, sizeof map }, { w->at, map.path_bytes }, { padding, pad } };
-	return lane_put(sink->lane, sink->cpu, sink->state, pieces, 3);
+	(void)taps_put(taps, taps_lane(map.head.pid), pieces, 3);
 }
 
-bool record_handle(const struct record_sink *sink, const uint8_t *record, size_t size)
+void record_handle(struct taps *taps, const uint8_t *record, size_t size)
 {
 	struct perf_event_header header;
 	memcpy(&header, record, sizeof header);
 	struct words w = { record + sizeof header, record + size };
 	if (header.type == PERF_RECORD_SAMPLE) {
-		handle_sample(sink, &w);
-		return true;
+		handle_sample(taps, &w);
+		return;
 	}
 	uint64_t time = 0, lost[2];
 	if ((size_t)(w.end - w.at) >= SAMPLE_ID_BYTES)
 		memcpy(&time, w.end - SAMPLE_ID_BYTES + SAMPLE_ID_TIME, sizeof time);
 	else if (header.type == PERF_RECORD_COMM)
-		return true;
+		return;
 	switch (header.type) {
 	case PERF_RECORD_FORK:
 	case PERF_RECORD_EXIT:
-		return handle_task(sink, &w, header.type == PERF_RECORD_FORK, time);
+		handle_task(taps, &w, header.type == PERF_RECORD_FORK, time);
+		break;
 	case PERF_RECORD_COMM:
-		return (size_t)(w.end - w.at) < SAMPLE_ID_BYTES + 8 ||
-		       handle_comm(sink, &w, header.misc & PERF_RECORD_MISC_COMM_EXEC, time);
+		if ((size_t)(w.end - w.at) >= SAMPLE_ID_BYTES + 8)
+			handle_comm(taps, &w, header.misc & PERF_RECORD_MISC_COMM_EXEC, time);
+		break;
 	case PERF_RECORD_MMAP2:
-		return handle_map(sink, &w, time);
+		handle_map(taps, &w, time);
+		break;
 	case PERF_RECORD_LOST:
 		if (take(&w, lost, sizeof lost))
-			sink->state->counters[COUNTER_kernel_lost] += lost[1];
-		return true;
+			taps_counters(taps, RUNTIME_NONE)[COUNTER_kernel_lost] += lost[1];
+		break;
 	case PERF_RECORD_LOST_SAMPLES:
 		if (take(&w, lost, sizeof *lost))
-			sink->state->counters[COUNTER_kernel_lost] += lost[0];
-		return true;
+			taps_counters(taps, RUNTIME_NONE)[COUNTER_kernel_lost] += lost[0];
+		break;
 	default:
-		return true;
+		break;
 	}
 }

@@ -1,15 +1,15 @@
-#include "native/native.h"
+#include "kit/lane_worker.h"
 
 #include "common/clock.h"
 #include "kit/collect.h"
-#include "kit/unwind.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-	STACK_FRAMES_MAX = UNWIND_MAX_FRAMES + LANE_MAX_KERNEL + 1,
+	STACK_FRAMES_MAX = STREAM_MAX_FRAMES, /* kernel, user, and up to three that say something about them */
 	SWITCH_MAX = 64 << 10, /* bytes from a stored stack pointer to what the walk first needs above it */
 	DEEPEST_SAMPLES = 64,  /* how long a deep stack is remembered */
 };
@@ -225,7 +225,50 @@ static bool walk_user(const struct window_entry *entry, const struct lane_sample
 	return walk(*status, s, c, user, ret_n, ret_end);
 }
 
-bool sample_take(const struct window_entry *entry)
+uint32_t sample_native_frame(struct target *t, const struct unwind_frame *frame)
+{
+	uint64_t address = frame->exact ? frame->pc : frame->pc - 1;
+	return collect_user_frame(t, t ? target_code(t, address) : NULL, address);
+}
+
+/* The runtime's frames among the native ones, where its structures were read together with the stack (else NULL). What it rejects leaves the native
+ * stack and one frame that says so. */
+static struct ending mix(const struct runtime *runtime, const struct window_entry *captured,
+	const struct native_stack *stack, struct ending ending, struct mixed *out)
+{
+	const size_t before = out->n;
+	const char *words = NULL;
+	enum counter outcome = COUNTER_complete;
+	if (captured) {
+		outcome = runtime->mix(stack, window_captured(captured), captured->captured_bytes, out, &words);
+		if (outcome == COUNTER_complete)
+			return ending;
+	}
+	out->n = before;
+	for (size_t i = 0; i < stack->n; i++)
+		out->frames[out->n++] = sample_native_frame(stack->target, &stack->frames[i]);
+	if (ending.frame)
+		out->frames[out->n++] = collect_synthetic_frame(ending.frame);
+	if (words)
+		out->frames[out->n++] = collect_synthetic_frame(words);
+	return outcome == COUNTER_complete ? ending : (struct ending) { outcome, NULL };
+}
+
+/* Its lane's worker is away: native has its samples. */
+static const char *words_of_away(unsigned runtime, unsigned away)
+{
+	static char words[RUNTIME_MAX][2][40];
+	const char *name = runtime < RUNTIME_MAX ? runtime_name((enum runtime_id)runtime) : NULL;
+	if (!runtime || !name)
+		return NULL;
+	char *text = words[runtime][away == AWAY_DISABLED];
+	if (!*text)
+		snprintf(
+			text, sizeof words[0][0], "[%s: %s]", name, away == AWAY_DISABLED ? "disabled" : "not running");
+	return text;
+}
+
+bool sample_take(const struct runtime *runtime, const struct window_entry *entry)
 {
 	const struct lane_sample *s = (const void *)(entry + 1);
 	const uint64_t *kernel = (const void *)(s + 1);
@@ -244,20 +287,23 @@ bool sample_take(const struct window_entry *entry)
 		!walk_user(entry, s, (const uint8_t *)(kernel + s->nkernel), &c, &nuser, &end, &status))
 		return false;
 
-	size_t n = 0;
+	struct mixed out = { .frames = frames, .max = STACK_FRAMES_MAX };
 	for (uint16_t i = 0; i < s->nkernel; i++)
-		frames[n++] = collect_kernel_frame(kernel[i]);
-	for (size_t i = 0; i < nuser; i++) {
-		uint64_t address = user[i].exact ? user[i].pc : user[i].pc - 1;
-		frames[n++] = collect_user_frame(t, t ? target_code(t, address) : NULL, address);
-	}
+		frames[out.n++] = collect_kernel_frame(kernel[i]);
 	struct ending ending = { COUNTER_kernel_thread, NULL };
 	if (s->has_user)
 		ending = ending_of(status, t, end);
-	if (ending.frame)
-		frames[n++] = collect_synthetic_frame(ending.frame);
-	if (!n)
-		frames[n++] = collect_synthetic_frame("[nothing known]");
-	collect_sample(collect_task(t, s->head.pid, s->head.tid), frames, n, ending.outcome);
+	struct native_stack stack = { t, user, nuser, end == UNWIND_OUTERMOST, ending.frame };
+	/* What was captured is of the moment of the stack that was read, not of the one that the sample carries. */
+	bool of_now = entry->captured_bytes && (status == WINDOW_STILL || status == WINDOW_WRITTEN);
+	ending = mix(runtime, of_now ? entry : NULL, &stack, ending, &out);
+	const char *away = words_of_away(s->runtime, s->away);
+	if (away)
+		frames[out.n++] = collect_synthetic_frame(away);
+	if (!out.n)
+		frames[out.n++] = collect_synthetic_frame("[nothing known]");
+	if (t && runtime->count)
+		runtime->count(t, ending.outcome);
+	collect_sample(collect_task(t, s->head.pid, s->head.tid), frames, out.n, ending.outcome);
 	return true;
 }
