@@ -17,6 +17,7 @@ enum {
 /* The stack as it stood when it was sampled, and what is known of the code around it. */
 struct context {
 	struct target *target;
+	uint32_t stack_max;
 	uint64_t sp;
 	const uint8_t *stack, *other;
 	size_t stack_bytes, other_bytes;
@@ -91,7 +92,7 @@ static int find_code(void *context, uint64_t pc, struct unwind_code *ret)
 static void learn_depth(struct context *c, bool short_of)
 {
 	struct target *t = c->target;
-	uint32_t need = short_of ? TARGET_STACK_MAX : (uint32_t)c->deepest * 2;
+	uint32_t need = short_of ? c->stack_max : (uint32_t)c->deepest * 2;
 	if (need > t->deepest[0])
 		t->deepest[0] = need;
 	uint32_t want = t->deepest[0] > t->deepest[1] ? t->deepest[0] : t->deepest[1];
@@ -101,7 +102,7 @@ static void learn_depth(struct context *c, bool short_of)
 		t->deepest[1] = t->deepest[0];
 		t->deepest[0] = t->since_deepest = 0;
 	}
-	want = want < TARGET_STACK_MIN ? TARGET_STACK_MIN : want > TARGET_STACK_MAX ? TARGET_STACK_MAX : want;
+	want = want < TARGET_STACK_MIN ? TARGET_STACK_MIN : want > c->stack_max ? c->stack_max : want;
 	atomic_store(&t->want, (want + 4095) & ~4095U);
 }
 
@@ -225,6 +226,11 @@ static bool walk_user(const struct window_entry *entry, const struct lane_sample
 	return walk(*status, s, c, user, ret_n, ret_end);
 }
 
+uint32_t sample_stack_max(const struct runtime *runtime)
+{
+	return runtime->stack_max ? runtime->stack_max : TARGET_STACK_MAX;
+}
+
 uint32_t sample_native_frame(struct target *t, const struct unwind_frame *frame)
 {
 	uint64_t address = frame->exact ? frame->pc : frame->pc - 1;
@@ -282,7 +288,10 @@ bool sample_take(const struct runtime *runtime, const struct window_entry *entry
 	size_t nuser = 0;
 	enum unwind_end end = UNWIND_NO_RULE; /* of a 32-bit process */
 	enum window_status status = entry->status;
-	struct context c = { .target = t, .sp = s->regs[REG_SP], .time = (int64_t)s->head.time };
+	struct context c = { .target = t,
+		.stack_max = sample_stack_max(runtime),
+		.sp = s->regs[REG_SP],
+		.time = (int64_t)s->head.time };
 	if (s->has_user == LANE_USER_64 &&
 		!walk_user(entry, s, (const uint8_t *)(kernel + s->nkernel), &c, &nuser, &end, &status))
 		return false;

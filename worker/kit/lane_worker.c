@@ -63,7 +63,7 @@ static void begin_stream(const struct lent_stream *stream)
 
 static void look_for_rings(void)
 {
-	int r = lane.map ? windows_start(&kit, &lane, bell, runtime->capture) : 0;
+	int r = lane.map ? windows_start(&kit, &lane, bell, runtime->capture, sample_stack_max(runtime)) : 0;
 	if (r < 0)
 		log_error("no thread for a CPU: %s", strerror(-r));
 	nused = 0;

@@ -55,6 +55,7 @@ int lane_worker(const struct runtime *runtime, int argc, char **argv);
 
 /* lane_sample.c: counts the sample of an entry; false: it should wait for answers (leases) that are under way. */
 bool sample_take(const struct runtime *runtime, const struct window_entry *entry);
+uint32_t sample_stack_max(const struct runtime *runtime); /* bytes */
 /* The id of a native frame, for `mix`. */
 uint32_t sample_native_frame(struct target *t, const struct unwind_frame *frame);
 

@@ -27,6 +27,7 @@ struct window {
 	uint32_t cpu;
 	int bell;
 	window_capture *capture; /* NULL: no runtime */
+	uint32_t stack_max;
 	pthread_t thread;
 	uint8_t *ring;
 	_Atomic uint64_t head, tail;
@@ -229,7 +230,7 @@ static bool pass_on(struct window *w, uint32_t bytes, uint64_t lane_end)
 	const struct lane_sample *s = &w->record.sample;
 	bool user = s->head.type == LANE_SAMPLE && bytes >= sizeof *s && s->has_user == LANE_USER_64 &&
 		    bytes >= sizeof *s + s->nkernel * sizeof(uint64_t) + s->stack_bytes;
-	size_t fixed = sizeof(struct window_entry) + rounded(bytes), room = user ? TARGET_STACK_MAX : 0, skip = 0;
+	size_t fixed = sizeof(struct window_entry) + rounded(bytes), room = user ? w->stack_max : 0, skip = 0;
 	size_t capture = user && w->capture ? WINDOW_CAPTURE_MAX : 0;
 	uint8_t *at = reserve(w, fixed + room + capture, &skip);
 	if (!at && room) {
@@ -299,12 +300,15 @@ static void *run(void *argument)
 	return NULL;
 }
 
-static int start(const struct kit *kit, const struct lane *lane, uint32_t cpu, int bell, window_capture *capture)
+static int start(const struct kit *kit, const struct lane *lane, uint32_t cpu, int bell, window_capture *capture,
+	uint32_t stack_max)
 {
 	struct window *w = calloc(1, sizeof *w);
 	if (!w)
 		return -ENOMEM;
-	*w = (struct window) { .kit = kit, .lane = lane, .cpu = cpu, .bell = bell, .capture = capture };
+	*w = (struct window) {
+		.kit = kit, .lane = lane, .cpu = cpu, .bell = bell, .capture = capture, .stack_max = stack_max
+	};
 	lane_reading(lane, cpu, 0, 0, 0); /* what a predecessor was killed in the middle of is not our doing */
 	w->ring = mmap(NULL, RING_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	int r = w->ring == MAP_FAILED ? -ENOMEM : kit_thread(run, w, &w->thread);
@@ -333,13 +337,13 @@ const uint8_t *window_captured(const struct window_entry *entry)
 	return window_other(entry) + rounded(entry->other_bytes);
 }
 
-int windows_start(const struct kit *kit, const struct lane *lane, int bell, window_capture *capture)
+int windows_start(const struct kit *kit, const struct lane *lane, int bell, window_capture *capture, uint32_t stack_max)
 {
 	ncpus = lane->cpus;
 	main_lane = lane;
 	window_main_reads(0, 0);
 	for (uint32_t cpu = 0; cpu < ncpus; cpu++) {
-		int r = !windows[cpu] && lane_used(lane, cpu) ? start(kit, lane, cpu, bell, capture) : 0;
+		int r = !windows[cpu] && lane_used(lane, cpu) ? start(kit, lane, cpu, bell, capture, stack_max) : 0;
 		if (r < 0)
 			return r;
 	}

@@ -78,8 +78,10 @@ ssize_t window_read_part(const struct window_read *read, uint64_t address, void 
 /* Where the range around an address ends; 0: it may not be read. */
 uint64_t window_range_end(const struct window_read *read, uint64_t address);
 
-/* Starts a thread for each ring of the lane that is in use and has none. `bell`: an eventfd of the main thread. */
-int windows_start(const struct kit *kit, const struct lane *lane, int bell, window_capture *capture);
+/* Starts a thread for each ring of the lane that is in use and has none. `bell`: an eventfd of the main thread. stack_max: bytes of stack
+ * that are read at most. */
+int windows_start(
+	const struct kit *kit, const struct lane *lane, int bell, window_capture *capture, uint32_t stack_max);
 /* What a window does by itself, the main thread does around a read of a target's memory: it leaves word whose. pid 0: done. */
 void window_main_reads(uint32_t pid, uint64_t start_time);
 /* The oldest entry of a CPU that main has not dropped, or NULL. */

@@ -1,0 +1,242 @@
+/* One process: where its interpreter is, of which version, and whether its samples are asked for. Main thread. */
+#include "python/python.h"
+
+#include "common/clock.h"
+#include "kit/identify.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	FIRST_PAUSE_MS = 2, /* between two looks at an interpreter that is not initialised: doubles up to... */
+	LAST_PAUSE_MS = 5000,
+	CODES_BYTES_MAX = 48 << 20, /* names and lines of all processes */
+	PTHREAD_TID_GLIBC = 720,    /* offset of struct pthread's tid (nptl/descr.h), glibc 2.4 to 2.41 on x86-64 */
+};
+
+static int64_t next_look_ns = INT64_MAX;
+
+static void release(void *process)
+{
+	struct python_process *p = process;
+	python_codes_free(p->codes);
+	free(p->threads);
+	free(p);
+}
+
+void python_forget(struct target *t)
+{
+	struct python_process *p = atomic_exchange(&t->runtime, NULL);
+	if (p)
+		window_retire(p, release);
+}
+
+static struct python_process *process_of(struct target *t)
+{
+	struct python_process *p = atomic_load(&t->runtime);
+	if (p)
+		return p;
+	p = calloc(1, sizeof *p);
+	struct python_thread *threads = calloc(PYTHON_THREAD_SLOTS, sizeof *threads);
+	struct python_codes *codes = python_codes_new();
+	if (!p || !threads || !codes) {
+		free(p);
+		free(threads);
+		python_codes_free(codes);
+		return NULL;
+	}
+	p->threads = threads;
+	p->slots = PYTHON_THREAD_SLOTS;
+	p->codes = codes;
+	p->pause_ns = FIRST_PAUSE_MS * NS_PER_MS;
+	atomic_store(&t->runtime, p);
+	return p;
+}
+
+static const struct code_range *range_with(const struct target *t, enum runtime_id runtime)
+{
+	for (size_t i = 0; i < t->ncode; i++) {
+		const struct module *m = t->code[i].module;
+		if (m && m->state == MODULE_READY && m->runtime == runtime)
+			return &t->code[i];
+	}
+	return NULL;
+}
+
+/* Where a file's address is in the process; 0: nowhere. */
+static uint64_t address_in(const struct code_range *range, uint64_t vaddr)
+{
+	uint64_t there;
+	if (elf_vaddr_of_offset(&range->module->elf, range->offset, &there) < 0)
+		return 0;
+	return range->start - there + vaddr;
+}
+
+static bool has(const struct elf *elf, const char *symbol)
+{
+	uint64_t vaddr;
+	return !identify_symbol(elf, symbol, &vaddr);
+}
+
+/* By what the file exports: Py_Version is a constant (3.11 and later); before that, functions that came with a version. 0: not known. */
+static unsigned minor_of(const struct elf *elf)
+{
+	uint64_t vaddr, offset;
+	uint32_t version;
+	if (!identify_symbol(elf, "Py_Version", &vaddr) && !elf_offset_of_vaddr(elf, vaddr, &offset) &&
+		!elf_read(elf, &version, sizeof version, offset) && version >> 24 == 3)
+		return version >> 16 & 0xff;
+	if (has(elf, "PyModule_AddObjectRef"))
+		return 10;
+	if (has(elf, "PyObject_CallNoArgs"))
+		return 9;
+	return has(elf, "PyCode_NewWithPosOnlyArgs") ? 8 : 0;
+}
+
+/* NULL, or why not. */
+static const char *find_layout(struct target *t, struct python_process *p, const struct elf *elf)
+{
+	uint8_t head[PYTHON_OFFSETS_BYTES];
+	const char *why = "its interpreter is of an unknown version";
+	unsigned minor = minor_of(elf);
+	const struct python_layout *table = minor < PYTHON_MINOR_OFFSETS ? python_layout_of(minor) : NULL;
+	if (table) {
+		p->layout = *table;
+		return NULL;
+	}
+	if (minor && minor < PYTHON_MINOR_MIN)
+		return "its interpreter is older than 3.8: not supported";
+	if (target_read(t, p->runtime, head, sizeof head) < 0)
+		return "the memory of its interpreter cannot be read";
+	int r = python_layout_read(&p->layout, head, sizeof head, &why);
+	return !r ? NULL : r == -EAGAIN ? "its interpreter is not initialised" : why;
+}
+
+/* The C library tells debuggers where its thread descriptor has the number (libthread_db): { bits, elements, offset }. */
+static uint16_t pthread_tid_of(const struct target *t)
+{
+	for (size_t i = 0; i < t->ncode; i++) {
+		const struct module *m = t->code[i].module;
+		uint64_t vaddr, offset;
+		uint32_t descriptor[3];
+		if (m && m->state == MODULE_READY && !identify_symbol(&m->elf, "_thread_db_pthread_tid", &vaddr) &&
+			!elf_offset_of_vaddr(&m->elf, vaddr, &offset) &&
+			!elf_read(&m->elf, descriptor, sizeof descriptor, offset) && descriptor[0] == 32 &&
+			descriptor[2] < UINT16_MAX)
+			return (uint16_t)descriptor[2];
+	}
+	return PTHREAD_TID_GLIBC;
+}
+
+static void find_loop(struct python_process *p, const struct code_range *range)
+{
+	uint64_t vaddr, size;
+	if (identify_function(&range->module->elf, "_PyEval_EvalFrameDefault", &vaddr, &size) < 0)
+		return;
+	p->loop_begin = address_in(range, vaddr);
+	p->loop_end = p->loop_begin + size;
+}
+
+/* NULL, or what is missing. */
+static const char *look(struct target *t, struct python_process *p, bool *ret_again)
+{
+	const struct code_range *range = range_with(t, RUNTIME_python);
+	*ret_again = true;
+	if (!range)
+		return "no interpreter was found in it";
+	p->runtime = address_in(range, range->module->runtime_vaddr);
+	const char *why = find_layout(t, p, &range->module->elf);
+	if (why) {
+		*ret_again = !strcmp(why, "its interpreter is not initialised") ||
+			     !strcmp(why, "the memory of its interpreter cannot be read");
+		return why;
+	}
+	if (!(t->answered & PART_ABOUT)) {
+		target_ask(t, PART_ABOUT);
+		return "it is being looked at";
+	}
+	p->tid = t->pid;
+	p->ntid = t->nspid ? t->nspid : t->pid;
+	p->pthread_tid = p->layout.native_thread_id == PYTHON_NONE ? pthread_tid_of(t) : 0;
+	find_loop(p, range);
+	return python_threads_learn(t, p) > 0 ? NULL : "its interpreter is not initialised";
+}
+
+void python_prepare(struct target *t)
+{
+	struct python_process *p = t->introduced || t->taken || range_with(t, RUNTIME_python) ? process_of(t) : NULL;
+	bool again;
+	if (!p || atomic_load(&p->ready) || t->mem < 0)
+		return;
+	p->why = look(t, p, &again);
+	p->again_ns = 0;
+	if (!p->why) {
+		atomic_store(&p->ready, true);
+		target_take(t, true);
+		return;
+	}
+	if (!again)
+		return;
+	p->again_ns = monotonic_ns() + p->pause_ns;
+	p->pause_ns = p->pause_ns * 2 < LAST_PAUSE_MS * NS_PER_MS ? p->pause_ns * 2 : LAST_PAUSE_MS * NS_PER_MS;
+	if (p->again_ns < next_look_ns)
+		next_look_ns = p->again_ns;
+}
+
+static void look_again(struct target *t)
+{
+	const struct python_process *p = atomic_load(&t->runtime);
+	if (!p || !p->again_ns)
+		return;
+	if (p->again_ns <= monotonic_ns())
+		python_prepare(t);
+	else if (p->again_ns < next_look_ns)
+		next_look_ns = p->again_ns;
+}
+
+static void drop_codes(struct target *t)
+{
+	struct python_process *p = atomic_load(&t->runtime), *fresh;
+	if (!p || !atomic_load(&p->ready))
+		return;
+	python_forget(t);
+	python_prepare(t);
+	fresh = atomic_load(&t->runtime);
+	if (!fresh)
+		return;
+	fresh->samples = p->samples;
+	fresh->torn = p->torn;
+	fresh->skewed = p->skewed;
+	fresh->unreadable = p->unreadable;
+	fresh->truncated = p->truncated;
+	fresh->late = p->late;
+}
+
+void python_shed(void)
+{
+	targets_each(drop_codes);
+}
+
+void python_turn(void)
+{
+	if (python_codes_memory() > CODES_BYTES_MAX)
+		python_shed();
+	if (monotonic_ns() < next_look_ns)
+		return;
+	next_look_ns = INT64_MAX;
+	targets_each(look_again);
+}
+
+void python_count(struct target *t, enum counter outcome)
+{
+	struct python_process *p = atomic_load(&t->runtime);
+	if (!p)
+		return;
+	p->samples++;
+	p->torn += outcome == COUNTER_torn;
+	p->skewed += outcome == COUNTER_skewed;
+	p->unreadable += outcome == COUNTER_unreadable;
+	p->truncated += outcome == COUNTER_truncated;
+	p->late += outcome == COUNTER_late;
+}

@@ -1,0 +1,187 @@
+#include "python/python.h"
+
+#include "common/clock.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum {
+	WALK_READS = 48, /* in one window: new threads stand at the head of the list */
+	NONE_MS = 100,   /* how long a thread without a state is believed to have none */
+	POINTERS = 2,
+};
+
+static uint64_t word(const uint8_t *bytes, uint16_t offset)
+{
+	uint64_t value;
+	memcpy(&value, bytes + offset, sizeof value);
+	return value;
+}
+
+/* How the lists are read: in the window, or at normal priority. */
+struct source {
+	int (*read)(void *context, uint64_t address, void *buf, size_t n);
+	void *context;
+	uint32_t reads, most;
+};
+
+static int get(struct source *s, uint64_t address, void *buf, size_t n)
+{
+	if (s->reads >= s->most)
+		return -E2BIG;
+	s->reads++;
+	return s->read(s->context, address, buf, n);
+}
+
+/* What is known of the sampled thread: its number as the interpreter knows it, or, where that is of a PID namespace and not known, its
+ * stack: the thread's descriptor is at the upper end of the mapping that the stack is in. */
+struct wanted {
+	uint32_t tid; /* in the target's namespace; 0: not known */
+	uint64_t sp, stack_end;
+};
+
+static int is_it(struct source *s, const struct python_process *p, const uint8_t *state, const struct wanted *wanted)
+{
+	const struct python_layout *l = &p->layout;
+	uint64_t descriptor = word(state, l->thread_id);
+	if (!wanted->tid)
+		return descriptor > wanted->sp && descriptor < wanted->stack_end;
+	if (l->native_thread_id != PYTHON_NONE)
+		return word(state, l->native_thread_id) == wanted->tid;
+	uint32_t tid;
+	int r = get(s, descriptor + p->pthread_tid, &tid, sizeof tid);
+	return r == -E2BIG ? r : !r && tid == wanted->tid;
+}
+
+typedef int visit(void *context, struct source *s, const uint8_t *state, uint64_t address);
+
+/* All thread states of all interpreters. 0: each was visited; what `call` returned when that was not 0; or what a read said. */
+static int each_thread(struct source *s, const struct python_process *p, uint8_t *state, visit *call, void *context)
+{
+	const struct python_layout *l = &p->layout;
+	uint64_t interpreter;
+	int r = get(s, p->runtime + l->interpreters_head, &interpreter, sizeof interpreter);
+	for (int i = 0; !r && interpreter && i < PYTHON_INTERPRETERS_MAX; i++) {
+		uint64_t at, next;
+		r = get(s, interpreter + l->threads_head, &at, sizeof at);
+		for (int n = 0; !r && at && n < PYTHON_THREADS_MAX; n++) {
+			r = get(s, at, state, l->thread_bytes);
+			r = r ? r : call(context, s, state, at);
+			at = r ? 0 : word(state, l->thread_next);
+		}
+		r = r ? r : get(s, interpreter + l->interpreter_next, &next, sizeof next);
+		interpreter = r ? 0 : next;
+	}
+	return r;
+}
+
+struct search {
+	const struct python_process *process;
+	const struct wanted *wanted;
+	uint64_t found;
+};
+
+static int look(void *context, struct source *s, const uint8_t *state, uint64_t address)
+{
+	struct search *search = context;
+	int r = is_it(s, search->process, state, search->wanted);
+	if (r > 0)
+		search->found = address;
+	return r;
+}
+
+static int read_in_window(void *context, uint64_t address, void *buf, size_t n)
+{
+	return window_read(context, address, buf, n);
+}
+
+static struct python_thread *slot_of(const struct python_process *p, uint32_t tid)
+{
+	return &p->threads[(tid * 0x9e3779b1U >> 8) & (p->slots - 1)];
+}
+
+static void remember(const struct python_process *p, uint32_t tid, uint64_t state, int64_t none_until_ns)
+{
+	struct python_thread *slot = slot_of(p, tid);
+	atomic_store(&slot->tid, 0);
+	atomic_store(&slot->state, state);
+	atomic_store(&slot->none_until_ns, none_until_ns);
+	atomic_store(&slot->tid, tid);
+}
+
+static struct wanted wanted_of(const struct window_read *read, const struct python_process *p)
+{
+	uint32_t tid = read->sample->head.tid;
+	struct wanted wanted = { .tid = tid };
+	if (p->ntid != p->tid) /* in a PID namespace of its own */
+		wanted.tid = tid == p->tid ? p->ntid : 0;
+	if (!wanted.tid) {
+		wanted.sp = read->sample->regs[REG_SP];
+		wanted.stack_end = window_range_end(read, wanted.sp);
+	}
+	return wanted;
+}
+
+int python_thread_find(
+	struct window_read *read, struct python_process *p, uint8_t *state, uint64_t *ret_address, uint32_t *reads)
+{
+	uint32_t tid = read->sample->head.tid;
+	const struct wanted wanted = wanted_of(read, p);
+	struct source s = { read_in_window, read, 0, WALK_READS };
+	struct python_thread *slot = slot_of(p, tid);
+	bool known = atomic_load(&slot->tid) == tid;
+	uint64_t at = atomic_load(&slot->state);
+	if (known && !at && monotonic_ns() < atomic_load(&slot->none_until_ns))
+		return -ENOENT;
+	int r = known && at ? get(&s, at, state, p->layout.thread_bytes) : -ENOENT;
+	r = r ? r : is_it(&s, p, state, &wanted) > 0 ? 0 : -ENOENT;
+	if (r) {
+		struct search search = { p, &wanted, 0 };
+		r = each_thread(&s, p, state, look, &search);
+		at = search.found;
+		r = r > 0 ? 0 : r ? r : -ENOENT;
+		if (r == -E2BIG)
+			read->teaches = true; /* python_threads_learn */
+		else
+			remember(p, tid, at, r ? monotonic_ns() + NONE_MS * NS_PER_MS : 0);
+	}
+	*reads += s.reads;
+	*ret_address = at;
+	return r;
+}
+
+struct lesson {
+	const struct python_process *process;
+	int n;
+};
+
+static int learn(void *context, struct source *s, const uint8_t *state, uint64_t address)
+{
+	struct lesson *lesson = context;
+	const struct python_process *p = lesson->process;
+	uint32_t tid = 0;
+	lesson->n++;
+	if (p->ntid != p->tid)
+		return 0; /* their numbers outside are not known */
+	if (p->layout.native_thread_id != PYTHON_NONE)
+		tid = (uint32_t)word(state, p->layout.native_thread_id);
+	else if (get(s, word(state, p->layout.thread_id) + p->pthread_tid, &tid, sizeof tid) < 0)
+		tid = 0;
+	if (tid)
+		remember(p, tid, address, 0);
+	return 0;
+}
+
+static int read_live(void *context, uint64_t address, void *buf, size_t n)
+{
+	return target_read(context, address, buf, n);
+}
+
+int python_threads_learn(struct target *t, struct python_process *p)
+{
+	uint8_t state[PYTHON_THREAD_MAX];
+	struct source s = { read_live, t, 0, POINTERS * PYTHON_THREADS_MAX };
+	struct lesson lesson = { p, 0 };
+	int r = each_thread(&s, p, state, learn, &lesson);
+	return r < 0 ? r : lesson.n;
+}
