@@ -38,7 +38,22 @@ enum start_flag {
 };
 
 /* ASK questions */
-enum ask { ASK_STATUS = 1, ASK_LEDGER = 2 };
+enum ask { ASK_STATUS = 1, ASK_LEDGER = 2, ASK_TARGETS = 3 };
+
+/* TARGET's numbers. */
+enum target_number {
+	TARGET_PID,
+	TARGET_START,   /* clock ticks since boot; 0: not known */
+	TARGET_RUNTIME, /* enum runtime_id */
+	TARGET_TAKEN,   /* 1: that runtime's worker has its samples */
+	TARGET_SAMPLES,
+	TARGET_TORN,
+	TARGET_SKEWED,
+	TARGET_UNREADABLE,
+	TARGET_TRUNCATED,
+	TARGET_LATE, /* and early: innermost frames only */
+	TARGET_NUMBERS
+};
 
 /* OPERATE orders. OPERATE(name, number, argument, words): argument: what it takes; NULL: nothing */
 #define OPERATES(OPERATE)                                                                                              \

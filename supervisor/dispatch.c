@@ -137,6 +137,12 @@ static void handle(struct worker *w, struct frame *f)
 	case MSG_FILLED:
 		broker_filled(w, f);
 		break;
+	case MSG_TARGET:
+		targets_one(w, f);
+		break;
+	case MSG_DESCRIBED:
+		targets_described(w, f);
+		break;
 	case MSG_FOUND:
 		route_found(w, f);
 		break;

@@ -36,6 +36,7 @@ struct client {
 	uid_t uid;
 	pid_t pid;
 	int64_t heard_ns; /* when it last asked, or took a part of its answer */
+	bool waits;       /* for targets.c */
 	char *answer;     /* owned; NULL: none under way */
 	size_t size, sent;
 };
@@ -55,6 +56,7 @@ static void drop(struct client *c)
 	channel_close(&c->channel);
 	free(c->answer);
 	c->answer = NULL;
+	c->waits = false;
 }
 
 static void on_idle(void *context)
@@ -124,6 +126,11 @@ static void take_question(struct client *c)
 		r = -EBUSY;
 	if (!r)
 		r = status_request_check(&f, &request);
+	if (!r && request.ask == ASK_TARGETS && !targets_ask(c->supervisor)) {
+		c->waits = true;
+		watch_clear(&c->watch); /* one question at a time */
+		return;
+	}
 	if (!r)
 		r = request.order ? carry_out(c, &request)
 				  : status_answer(c->supervisor, request.ask, &c->answer, &c->size);
@@ -135,6 +142,23 @@ static void take_question(struct client *c)
 	}
 	c->sent = 0;
 	(void)send_answer(c);
+}
+
+/* The list of processes is there, for all who wait for it. */
+void status_targets(struct supervisor *s)
+{
+	(void)s;
+	for (unsigned i = 0; i < STATUS_CLIENTS_MAX; i++) {
+		struct client *c = &clients[i];
+		if (c->channel.fd < 0 || !c->waits)
+			continue;
+		c->waits = false;
+		c->sent = 0;
+		if (targets_answer(&c->answer, &c->size) < 0)
+			drop(c);
+		else
+			(void)send_answer(c);
+	}
 }
 
 static void on_client(void *context, short what)

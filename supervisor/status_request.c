@@ -29,7 +29,7 @@ int status_request_check(const struct frame *f, struct status_request *ret)
 	uint64_t what = f->field[0].u;
 	size_t n = f->field[1].n;
 	if (f->row->number == MSG_ASK) {
-		if ((what != ASK_STATUS && what != ASK_LEDGER) || n)
+		if (!what || what > ASK_TARGETS || n)
 			return -EBADMSG;
 		request.ask = (unsigned)what;
 	} else if (f->row->number == MSG_OPERATE) {

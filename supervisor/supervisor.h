@@ -355,6 +355,13 @@ void route_take(struct worker *w, const struct frame *f);
 void route_worker_changed(struct worker *w); /* its life went on */
 void route_begin(struct worker *w);          /* a sampler, or a runtime's reader, begins: what it has to know */
 
+/* targets.c: which processes there are, for operators. status_targets is called when the answer is there. */
+int targets_ask(struct supervisor *s); /* 0 or -errno */
+void targets_one(struct worker *w, const struct frame *f);
+void targets_described(struct worker *w, const struct frame *f);
+int targets_answer(char **ret, size_t *ret_size); /* a msgpack map into a new heap block */
+void status_targets(struct supervisor *s);
+
 /* dispatch.c: frames from workers */
 void dispatch_readable(void *context, short what); /* what: EV_WRITE too while answers wait */
 void dispatch_watch(struct worker *w, bool writable);

@@ -9,7 +9,8 @@
 
 struct status_options {
 	const char *socket;
-	bool json, ledger;
+	bool json;
+	enum ask ask;
 };
 
 void status_help(void)
@@ -20,6 +21,9 @@ void status_help(void)
 	     "\n"
 	     "      --json           the whole answer as JSON\n"
 	     "      --ledger         every fd and process that is lent out, instead\n"
+	     "      --targets        every profiled process: whose lane it is in, its runtime and version, what became "
+	     "of\n"
+	     "                       its samples, and why where it has no frames of its runtime\n"
 	     "  -s, --socket SOCKET  another one than /run/bulkhead/status.sock\n"
 	     "  -h, --help           this text\n"
 	     "\n"
@@ -29,15 +33,18 @@ void status_help(void)
 static int parse(int argc, char **argv, struct status_options *o, int *ret_exit)
 {
 	static const struct option options[] = { { "json", no_argument, NULL, 'j' },
-		{ "ledger", no_argument, NULL, 'l' }, { "socket", required_argument, NULL, 's' },
-		{ "help", no_argument, NULL, 'h' }, { 0 } };
+		{ "ledger", no_argument, NULL, 'l' }, { "targets", no_argument, NULL, 't' },
+		{ "socket", required_argument, NULL, 's' }, { "help", no_argument, NULL, 'h' }, { 0 } };
 	for (int c; (c = getopt_long(argc, argv, "s:h", options, NULL)) != -1;) {
 		switch (c) {
 		case 'j':
 			o->json = true;
 			break;
 		case 'l':
-			o->ledger = true;
+			o->ask = ASK_LEDGER;
+			break;
+		case 't':
+			o->ask = ASK_TARGETS;
 			break;
 		case 's':
 			o->socket = optarg;
@@ -71,13 +78,13 @@ static void print_json(const pack *answer)
 
 int status_main(int argc, char **argv)
 {
-	struct status_options o = { .socket = ASK_DEFAULT_SOCKET };
+	struct status_options o = { .socket = ASK_DEFAULT_SOCKET, .ask = ASK_STATUS };
 	int result = CTL_OK;
 	if (parse(argc, argv, &o, &result))
 		return result;
 	struct buf answer = { .limit = PACK_MAX_BYTES };
 	msgpack_unpacked tree;
-	int err = ask(o.socket, o.ledger ? ASK_LEDGER : ASK_STATUS, ASK_PATIENCE_MS, &answer);
+	int err = ask(o.socket, o.ask, ASK_PATIENCE_MS, &answer);
 	if (!err)
 		err = pack_unpack(answer.data, answer.len, &tree);
 	if (err) {
@@ -86,11 +93,11 @@ int status_main(int argc, char **argv)
 	}
 	if (o.json)
 		print_json(&tree.data);
-	else if (o.ledger)
+	else if (o.ask != ASK_STATUS)
 		status_print_generic(&tree.data, stdout);
 	else
 		status_print(&tree.data, stdout);
-	if (!o.ledger && !pack_bool(&tree.data, "healthy", true))
+	if (o.ask == ASK_STATUS && !pack_bool(&tree.data, "healthy", true))
 		result = CTL_FAILED;
 	msgpack_unpacked_destroy(&tree);
 	buf_free(&answer);

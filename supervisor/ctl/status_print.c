@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CELL = 64 /* bytes of a table's cell; longer text is cut */, COLUMNS_MAX = 16, ROWS_MAX = 4096 };
+enum { CELL = 96 /* bytes of a table's cell; longer text is cut */, COLUMNS_MAX = 16, ROWS_MAX = 4096 };
 
 static const pack *item(const pack *array, uint32_t i)
 {

@@ -311,8 +311,8 @@ bool sample_take(const struct runtime *runtime, const struct window_entry *entry
 		frames[out.n++] = collect_synthetic_frame(away);
 	if (!out.n)
 		frames[out.n++] = collect_synthetic_frame("[nothing known]");
-	if (t && runtime->count)
-		runtime->count(t, ending.outcome);
+	if (t)
+		t->outcomes[ending.outcome]++;
 	collect_sample(collect_task(t, s->head.pid, s->head.tid), frames, out.n, ending.outcome);
 	return true;
 }

@@ -3,6 +3,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "kit/collect.h"
+#include "kit/describe.h"
 #include "kit/leases.h"
 #include "kit/names.h"
 #include "proto/lease.h"
@@ -38,6 +39,7 @@ static uint32_t used[LANE_MAX_CPUS]; /* CPUs whose rings are in use */
 static uint32_t nused;
 static int64_t
 	stop_by; /* it is to end when all that was read is committed, at this time at the latest; 0: it goes on */
+static bool describing;
 static bool anything, settled_told; /* a process was heard of; the first of them are all lent */
 
 struct lent_stream {
@@ -117,6 +119,9 @@ static void handle(const struct frame *f)
 		break;
 	case MSG_OPENED:
 		leases_opened(f);
+		break;
+	case MSG_DESCRIBE:
+		describe_begin(f->field[0].u);
 		break;
 	case MSG_SHED:
 		cfi_shed(CFI_BYTES_SHED);
@@ -359,7 +364,7 @@ static void stop_when_done(bool waits)
 
 static int turn_ms(bool waits)
 {
-	if (stop_by)
+	if (stop_by || describing)
 		return BUSY_TURN_MS;
 	if (waits || closing_since || leases_waiting() || targets_next_due() != INT64_MAX)
 		return BUSY_TURN_MS;
@@ -372,6 +377,7 @@ int lane_worker(const struct runtime *what, int argc, char **argv)
 	kit_start(&kit, runtime->name, PARTY_LANE, KIT_REALTIME | KIT_WRITES, argc, argv);
 	leases_init(&kit);
 	targets_init(&kit, runtime);
+	describe_init(&kit, runtime);
 	bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	bool waits = false;
 	for (;;) {
@@ -396,6 +402,7 @@ int lane_worker(const struct runtime *what, int argc, char **argv)
 			stop_when_done(waits);
 		leases_flush();
 		targets_tell();
+		describing = describe_turn();
 		window_reclaim();
 		if (cfi_memory() > CFI_BYTES_MAX)
 			cfi_shed(CFI_BYTES_MAX * 3 / 4);

@@ -30,6 +30,12 @@ struct native_stack {
 	const char *ending; /* what stands in place of the rest; NULL when it is whole */
 };
 
+/* What operators are told of a process. Texts are borrowed until the next call. */
+struct description {
+	enum runtime_id runtime;
+	const char *version, *why; /* why: it has no frames of its runtime; "" where it has */
+};
+
 struct runtime {
 	const char *name; /* of the worker */
 	enum runtime_id id;
@@ -45,9 +51,9 @@ struct runtime {
 	 * believed, in which case native frames stand alone; *ret_words says so at the root. */
 	enum counter (*mix)(const struct native_stack *stack, const uint8_t *captured, size_t n, struct mixed *out,
 		const char **ret_words);
-	void (*count)(struct target *t, enum counter outcome); /* what became of a sample */
-	void (*shed)(void);                                    /* memory is short: drop what can be had again */
-	void (*turn)(void);                                    /* now and then, between samples */
+	void (*describe)(struct target *t, struct description *d); /* for operators */
+	void (*shed)(void);                                        /* memory is short: drop what can be had again */
+	void (*turn)(void);                                        /* now and then, between samples */
 };
 
 /* Does not return before the process is to end. */

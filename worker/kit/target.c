@@ -132,7 +132,8 @@ static void drop_image(struct target *t)
 	drop_code(t);
 	unlink_lent(t);
 	t->asked = t->answered = 0;
-	t->own = t->refused = t->avoided = t->kernel = t->told = t->found = false;
+	t->own = t->refused = t->avoided = t->kernel = t->told = false;
+	t->found = RUNTIME_NONE;
 	t->maps_read_ns = t->view_read_ns = 0;
 	if (t->due_ns)
 		due_count--;
@@ -382,9 +383,9 @@ void target_take(struct target *t, bool take)
 
 static void found(struct target *t, enum runtime_id id)
 {
-	if (t->found)
+	if (t->found != RUNTIME_NONE)
 		return;
-	t->found = true;
+	t->found = id;
 	if (nfound == FOUND_BATCH || (nfound && found_runtime != id))
 		tell_found();
 	found_runtime = id;
@@ -412,6 +413,12 @@ static bool maps_module(const struct target *t, const struct module *m)
 		if (t->code[i].module == m)
 			return true;
 	return false;
+}
+
+bool target_in_bucket(size_t i, struct target **ret)
+{
+	*ret = i < BUCKETS ? atomic_load(&buckets[i]) : NULL;
+	return i < BUCKETS;
 }
 
 void targets_each(void (*call)(struct target *t))
@@ -762,7 +769,7 @@ void target_exec(struct target *t, const char comm[16])
 
 void target_appeared(struct target *t)
 {
-	t->found = false; /* who was told of it before may be another one now */
+	t->found = RUNTIME_NONE; /* who was told of it before may be another one now */
 	t->introduced = true;
 	if (t->asked & PART_MAPS)
 		code_changed(t);

@@ -8,6 +8,7 @@
 #include "kit/maps.h"
 #include "kit/module.h"
 #include "kit/table.h"
+#include "proto/counters.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -79,14 +80,14 @@ struct target {
 	bool refused; /* gone, or not to be had */
 	bool avoided; /* a read of its memory never ended, or an open: the supervisor lends it to nobody for a while */
 	bool kernel;  /* a kernel thread: no maps */
-	bool introduced;  /* another worker said that it is ours to look at, or it was born to one of ours */
-	bool found;       /* it carries a runtime, and that was told */
-	bool taken;       /* its samples were asked for */
-	bool told;        /* its code is known from its exec on, by events, whether its maps are read or not */
-	int64_t ended_ns; /* CLOCK_MONOTONIC; 0: it lives */
-	int64_t image_ns; /* CLOCK_MONOTONIC: when this image began, by fork or exec, as far as an event told */
-	int64_t told_ns;  /* CLOCK_MONOTONIC: when we heard of it */
-	int64_t asked_ns; /* CLOCK_MONOTONIC, as are these */
+	bool introduced;       /* another worker said that it is ours to look at, or it was born to one of ours */
+	enum runtime_id found; /* it carries this, and that was told */
+	bool taken;            /* its samples were asked for */
+	bool told;             /* its code is known from its exec on, by events, whether its maps are read or not */
+	int64_t ended_ns;      /* CLOCK_MONOTONIC; 0: it lives */
+	int64_t image_ns;      /* CLOCK_MONOTONIC: when this image began, by fork or exec, as far as an event told */
+	int64_t told_ns;       /* CLOCK_MONOTONIC: when we heard of it */
+	int64_t asked_ns;      /* CLOCK_MONOTONIC, as are these */
 	int64_t maps_read_ns, view_read_ns; /* CLOCK_MONOTONIC */
 	int64_t sampled_ns, due_ns;         /* last sample; when to ask (0: now) */
 	struct code_range *code;            /* owned; ascending */
@@ -94,11 +95,12 @@ struct target {
 	uint32_t deepest[2]; /* bytes of stack that the samples of this round and the one before needed */
 	uint32_t since_deepest;
 
-	uint32_t nspid;               /* its number in its own PID namespace; 0: not known */
-	char comm[16];                /* raw, terminated if shorter */
-	char *container;              /* owned; NULL: none */
-	struct table threads;         /* tid -> string place in names, see target_thread_name */
-	struct target *newer, *older; /* by last sample, while lent */
+	uint32_t nspid;                 /* its number in its own PID namespace; 0: not known */
+	char comm[16];                  /* raw, terminated if shorter */
+	uint64_t outcomes[COUNTER_MAX]; /* of its samples */
+	char *container;                /* owned; NULL: none */
+	struct table threads;           /* tid -> string place in names, see target_thread_name */
+	struct target *newer, *older;   /* by last sample, while lent */
 };
 
 void targets_init(struct kit *kit, const struct runtime *runtime);
@@ -108,6 +110,8 @@ void targets_tell(void);
 void target_take(struct target *t, bool take);
 /* Reads its memory, at normal priority, inside what may be read; leaves word that it does. 0 or -errno. */
 int target_read(struct target *t, uint64_t address, void *buf, size_t n);
+/* The first target of a bucket, or NULL; the others hang on it. False: there are no more buckets. */
+bool target_in_bucket(size_t i, struct target **ret);
 /* All targets: calls with each. */
 void targets_each(void (*call)(struct target *t));
 

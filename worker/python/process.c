@@ -5,6 +5,7 @@
 #include "kit/identify.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -197,20 +198,11 @@ static void look_again(struct target *t)
 
 static void drop_codes(struct target *t)
 {
-	struct python_process *p = atomic_load(&t->runtime), *fresh;
+	const struct python_process *p = atomic_load(&t->runtime);
 	if (!p || !atomic_load(&p->ready))
 		return;
 	python_forget(t);
 	python_prepare(t);
-	fresh = atomic_load(&t->runtime);
-	if (!fresh)
-		return;
-	fresh->samples = p->samples;
-	fresh->torn = p->torn;
-	fresh->skewed = p->skewed;
-	fresh->unreadable = p->unreadable;
-	fresh->truncated = p->truncated;
-	fresh->late = p->late;
 }
 
 void python_shed(void)
@@ -228,15 +220,17 @@ void python_turn(void)
 	targets_each(look_again);
 }
 
-void python_count(struct target *t, enum counter outcome)
+void python_describe(struct target *t, struct description *d)
 {
-	struct python_process *p = atomic_load(&t->runtime);
+	static char version[16];
+	const struct python_process *p = atomic_load(&t->runtime);
+	d->runtime = RUNTIME_python;
 	if (!p)
 		return;
-	p->samples++;
-	p->torn += outcome == COUNTER_torn;
-	p->skewed += outcome == COUNTER_skewed;
-	p->unreadable += outcome == COUNTER_unreadable;
-	p->truncated += outcome == COUNTER_truncated;
-	p->late += outcome == COUNTER_late;
+	if (p->layout.minor)
+		snprintf(version, sizeof version, "3.%u", p->layout.minor);
+	else
+		*version = 0;
+	d->version = version;
+	d->why = p->why ? p->why : "";
 }

@@ -56,7 +56,6 @@ struct python_process {
 	const char *why;    /* for operators, a literal; NULL: nothing is missing */
 	int64_t again_ns;   /* CLOCK_MONOTONIC: when to look again; 0: not by itself */
 	int64_t pause_ns;
-	uint64_t samples, torn, skewed, unreadable, truncated, late;
 };
 
 enum python_status {
@@ -107,7 +106,7 @@ void python_prepare(struct target *t);
 void python_forget(struct target *t);
 void python_turn(void);
 void python_shed(void);
-void python_count(struct target *t, enum counter outcome);
+void python_describe(struct target *t, struct description *d);
 
 /* mix.c */
 enum counter python_mix(
