@@ -122,7 +122,7 @@ static void fill(struct python_layout *l, struct offsets *o, const struct places
 	l->str_length = field(o, p->unicode, p->length, POINTER);
 	l->str_state = field(o, p->unicode, p->state, INT);
 	uint64_t ascii = word(o->bytes, p->asciiobject_size);
-	o->bad |= ascii > PYTHON_OBJECT_MAX - UNICODE_UTF8;
+	o->bad |= ascii > PYTHON_OBJECT_MAX - UNICODE_UTF8 || ascii < l->str_length + 8U || ascii < l->str_state + 4U;
 	l->str_ascii_data = (uint16_t)ascii;
 	l->str_data = (uint16_t)(ascii + UNICODE_UTF8);
 	/* the word behind the pointer to the chunk, too */
