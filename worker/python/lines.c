@@ -91,7 +91,7 @@ static uint32_t line_of_locations(const uint8_t *table, size_t n, int64_t line, 
 
 uint32_t python_line(unsigned minor, const uint8_t *table, size_t n, uint32_t first_line, int64_t offset)
 {
-	if (!table || !n)
+	if (!table)
 		return 0;
 	if (offset < 0)
 		return line_of(first_line);
