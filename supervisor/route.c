@@ -100,10 +100,11 @@ void route_worker_changed(struct worker *w)
 {
 	if (w->row->party != PARTY_LANE || is_heir(w) || worker_runtime(w) == RUNTIME_NONE)
 		return;
-	enum lane_away before = w->away;
-	w->away = away_of(w);
-	if (w->away != before)
-		tell(w->supervisor, MSG_AWAY, worker_runtime(w), &(uint64_t) { w->away }, 1);
+	uint64_t now = away_of(w);
+	if (now == w->away)
+		return;
+	w->away = (enum lane_away)now;
+	tell(w->supervisor, MSG_AWAY, worker_runtime(w), &now, 1);
 }
 
 void route_begin(struct worker *w)
@@ -114,8 +115,9 @@ void route_begin(struct worker *w)
 		enum runtime_id runtime = reader->row->party == PARTY_LANE ? worker_runtime(reader) : RUNTIME_NONE;
 		if (runtime == RUNTIME_NONE || (w != reader && w->row->party != PARTY_SAMPLER))
 			continue;
+		uint64_t away = reader->away;
 		if (w->row->party == PARTY_SAMPLER)
-			tell(s, MSG_AWAY, runtime, &(uint64_t) { reader->away }, 1);
+			tell(s, MSG_AWAY, runtime, &away, 1);
 		else
 			tell(s, MSG_INTRODUCE, runtime, NULL, 0);
 	}

@@ -1,4 +1,4 @@
-#include "kit/target.h"
+#include "kit/target_parts.h"
 
 #include "common/clock.h"
 #include "common/log.h"
@@ -12,22 +12,18 @@
 
 enum {
 	BUCKETS = 4096,
-	ABOUT_MAX = 64 << 10,             /* bytes of an "about" file that are read */
 	ENDED_NS = 1000 * 1000 * 1000,    /* how long the name of a process outlives it */
-	CONTAINER_MAX = 64,               /* hex digits of a container id */
 	BORN_WAIT_NS = 3 * 1000 * 1000,   /* a forked process mostly execs or ends within this */
 	VIEW_AGE_NS = 2 * 1000 * 1000,    /* between two looks for new stacks in one target's maps */
 	CODE_AGE_NS = 1000 * 1000 * 1000, /* events tell of code; this is for when one was lost */
 	SHED_AGE_NS = 1000 * 1000 * 1000, /* not sampled for so long: what was lent of it can go */
 	REOPEN_NS = 10 * 1000 * 1000,     /* between two attempts at a target whose image ended */
 	AVOIDED_S = 10 * 60,              /* ... at one that hung a reader */
-	FOUND_BATCH = 128,                /* processes in one FOUND or TAKE */
 };
 
 static struct target *_Atomic buckets[BUCKETS];
 static size_t count, lent, due_count;
 static struct target *newest, *oldest; /* of those with fds */
-static struct kit *kit;
 static const struct runtime native = { .id = RUNTIME_NONE };
 static const struct runtime *runtime = &native;
 
@@ -331,90 +327,6 @@ bool target_maps_are_of_another_image(const struct target *t, const struct maps 
 	return !t->ncode; /* its own are about to be told */
 }
 
-/* A file that is named after a runtime is looked at before a sample leads into it, so that its process is known from its start on. What
- * decides is what is in it. */
-static bool is_promising(const struct module *m)
-{
-	const char *slash = strrchr(m->path, '/');
-	for (unsigned id = RUNTIME_NONE + 1; id < RUNTIME_MAX; id++) {
-		const char *name = runtime_name((enum runtime_id)id);
-		if (name && strstr(slash ? slash : m->path, name))
-			return true;
-	}
-	return false;
-}
-
-static uint64_t found_pids[FOUND_BATCH], taken_pids[2][FOUND_BATCH];
-static size_t nfound, ntaken[2];
-static enum runtime_id found_runtime;
-
-static void tell_found(void)
-{
-	if (nfound && kit)
-		(void)channel_send(
-			&kit->channel, MSG_FOUND, -1, (uint64_t)found_runtime, (const uint64_t *)found_pids, nfound);
-	nfound = 0;
-}
-
-static void tell_taken(bool take)
-{
-	if (ntaken[take] && kit)
-		(void)channel_send(
-			&kit->channel, MSG_TAKE, -1, (uint64_t)take, (const uint64_t *)taken_pids[take], ntaken[take]);
-	ntaken[take] = 0;
-}
-
-void targets_tell(void)
-{
-	tell_found();
-	tell_taken(false);
-	tell_taken(true);
-}
-
-void target_take(struct target *t, bool take)
-{
-	if (t->taken == take)
-		return;
-	t->taken = take;
-	taken_pids[take][ntaken[take]++] = t->pid;
-	if (ntaken[take] == FOUND_BATCH)
-		tell_taken(take);
-}
-
-static void found(struct target *t, enum runtime_id id)
-{
-	if (t->found != RUNTIME_NONE)
-		return;
-	t->found = id;
-	if (nfound == FOUND_BATCH || (nfound && found_runtime != id))
-		tell_found();
-	found_runtime = id;
-	found_pids[nfound++] = t->pid;
-}
-
-/* What is mapped is known anew. */
-static void code_changed(struct target *t)
-{
-	bool ours = runtime->id != RUNTIME_NONE;
-	for (size_t i = 0; i < t->ncode; i++) {
-		struct module *m = t->code[i].module;
-		if (m && m->state == MODULE_NEW && ((ours && t->introduced) || is_promising(m)))
-			module_ask(m, t->pid, t->start_time, t->code[i].start, t->code[i].end);
-		if (m && m->runtime != RUNTIME_NONE && !ours)
-			found(t, m->runtime);
-	}
-	if (ours && runtime->prepare)
-		runtime->prepare(t);
-}
-
-static bool maps_module(const struct target *t, const struct module *m)
-{
-	for (size_t i = 0; i < t->ncode; i++)
-		if (t->code[i].module == m)
-			return true;
-	return false;
-}
-
 bool target_in_bucket(size_t i, struct target **ret)
 {
 	*ret = i < BUCKETS ? atomic_load(&buckets[i]) : NULL;
@@ -428,28 +340,10 @@ void targets_each(void (*call)(struct target *t))
 			call(t);
 }
 
-static void read_maps(struct target *t, bool code);
-
-/* Its data may be read now, too, so views are made anew where a runtime needs them. */
-static void module_ready(struct module *m)
+void targets_init(struct kit *kit, const struct runtime *r)
 {
-	if (m->runtime == RUNTIME_NONE)
-		return;
-	for (size_t i = 0; i < BUCKETS; i++)
-		for (struct target *t = atomic_load(&buckets[i]); t; t = atomic_load(&t->next))
-			if (maps_module(t, m)) {
-				if (m->runtime == runtime->id && t->maps_fd >= 0)
-					read_maps(t, false);
-				else
-					code_changed(t);
-			}
-}
-
-void targets_init(struct kit *k, const struct runtime *r)
-{
-	kit = k;
 	runtime = r;
-	modules_on_ready(module_ready);
+	target_runtime_init(kit, r);
 }
 
 int target_read(struct target *t, uint64_t address, void *buf, size_t n)
@@ -465,7 +359,7 @@ int target_read(struct target *t, uint64_t address, void *buf, size_t n)
 	return got == (ssize_t)n ? 0 : got < 0 ? -error : -EIO;
 }
 
-static void read_maps(struct target *t, bool code)
+void target_read_maps(struct target *t, bool code)
 {
 	struct maps maps;
 	t->view_read_ns = monotonic_ns();
@@ -480,7 +374,7 @@ static void read_maps(struct target *t, bool code)
 	}
 	publish_view(t, &maps);
 	maps_free(&maps);
-	code_changed(t);
+	target_code_changed(t);
 }
 
 bool target_refresh(struct target *t, int64_t time, bool code)
@@ -488,7 +382,7 @@ bool target_refresh(struct target *t, int64_t time, bool code)
 	int64_t now = monotonic_ns(), last = code ? t->maps_read_ns : t->view_read_ns;
 	if (t->maps_fd < 0 || t->kernel || last >= time || now - last < (code ? CODE_AGE_NS : VIEW_AGE_NS))
 		return false;
-	read_maps(t, code);
+	target_read_maps(t, code);
 	return true;
 }
 
@@ -530,7 +424,7 @@ void target_map(struct target *t, const struct map_entry *entry, const char *pat
 	t->ncode = n;
 	if (fresh.module)
 		module_mapped(fresh.module, t->pid, t->start_time, fresh.start, fresh.end);
-	code_changed(t);
+	target_code_changed(t);
 }
 
 const struct code_range *target_code(const struct target *t, uint64_t pc)
@@ -544,120 +438,6 @@ const struct code_range *target_code(const struct target *t, uint64_t pc)
 			high = middle;
 	}
 	return low < t->ncode && pc >= t->code[low].start ? &t->code[low] : NULL;
-}
-
-/* A container id is 64 hex digits somewhere in a cgroup path (Docker, containerd, CRI-O, Podman). */
-static void take_cgroup(struct target *t, const char *line, size_t n)
-{
-	size_t run = 0;
-	for (size_t i = 0; i <= n && !t->container; i++) {
-		char c = i < n ? line[i] : 0;
-		if ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')) {
-			run++;
-			continue;
-		}
-		if (run == CONTAINER_MAX)
-			t->container = strndup(line + i - run, run);
-		run = 0;
-	}
-}
-
-static void name_thread(struct target *t, uint32_t tid, const char *name, size_t n)
-{
-	char fixed[16] = { 0 };
-	memcpy(fixed, name, n < sizeof fixed - 1 ? n : sizeof fixed - 1);
-	uint64_t *at = table_at(&t->threads, &tid, sizeof tid);
-	if (!at)
-		return;
-	/* The name itself lives in two words of the table: no allocation a thread. */
-	uint64_t words[2];
-	memcpy(words, fixed, sizeof words);
-	*at = words[0];
-	uint64_t high = (uint64_t)tid << 32 | 1;
-	at = table_at(&t->threads, &high, sizeof high);
-	if (at)
-		*at = words[1];
-}
-
-void target_set_thread_name(struct target *t, uint32_t tid, const char name[16])
-{
-	if (tid == t->pid)
-		memcpy(t->comm, name, sizeof t->comm);
-	name_thread(t, tid, name, strnlen(name, 16));
-}
-
-const char *target_thread_name(struct target *t, uint32_t tid, char out[16])
-{
-	uint64_t high = (uint64_t)tid << 32 | 1, words[2];
-	const uint64_t *first = table_find(&t->threads, &tid, sizeof tid),
-		       *second = table_find(&t->threads, &high, sizeof high);
-	if (first && second) {
-		words[0] = *first;
-		words[1] = *second;
-		memcpy(out, words, 16);
-	} else {
-		memcpy(out, t->comm, 16);
-	}
-	out[15] = 0;
-	return out;
-}
-
-static int hex_digit(char c)
-{
-	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* The opener's lines have control bytes as \\xHH; back to the raw bytes that events carry, so that a name is one name. */
-static void raw_name(char to[16], const char *text, size_t n)
-{
-	size_t at = 0;
-	memset(to, 0, 16);
-	for (size_t i = 0; i < n && at < 15; at++) {
-		if (n - i >= 4 && text[i] == '\\' && text[i + 1] == 'x' && hex_digit(text[i + 2]) >= 0 &&
-			hex_digit(text[i + 3]) >= 0) {
-			to[at] = (char)(hex_digit(text[i + 2]) * 16 + hex_digit(text[i + 3]));
-			i += 4;
-		} else {
-			to[at] = text[i++];
-		}
-	}
-}
-
-/* Lines of the opener's: "comm X", "cgroup X", "thread TID X". */
-static void take_about(struct target *t, const char *text, size_t n)
-{
-	const char *end = text + n;
-	while (text < end) {
-		const char *line_end = memchr(text, '\n', (size_t)(end - text));
-		size_t len = (size_t)((line_end ? line_end : end) - text);
-		if (len > 5 && !memcmp(text, "comm ", 5) && !t->comm[0]) {
-			raw_name(t->comm, text + 5, len - 5);
-		} else if (len > 7 && !memcmp(text, "cgroup ", 7)) {
-			take_cgroup(t, text + 7, len - 7);
-		} else if (len > 6 && !memcmp(text, "nspid ", 6)) {
-			t->nspid = (uint32_t)strtoul(text + 6, NULL, 10);
-		} else if (len > 7 && !memcmp(text, "thread ", 7)) {
-			uint32_t tid = 0;
-			size_t i = 7;
-			for (; i < len && text[i] >= '0' && text[i] <= '9'; i++)
-				tid = tid * 10 + (uint32_t)(text[i] - '0');
-			char name[16];
-			if (i + 1 < len && !table_find(&t->threads, &tid, sizeof tid)) {
-				raw_name(name, text + i + 1, len - i - 1);
-				name_thread(t, tid, name, strnlen(name, sizeof name));
-			}
-		}
-		text += len + 1;
-	}
-}
-
-static void read_about(struct target *t, int fd)
-{
-	char *text = malloc(ABOUT_MAX);
-	ssize_t n = text ? pread(fd, text, ABOUT_MAX, 0) : -1;
-	if (n > 0)
-		take_about(t, text, (size_t)n);
-	free(text);
 }
 
 /* Too many fds: the one that was not sampled for longest gives its back, and asks anew when it is sampled again. */
@@ -697,7 +477,7 @@ static void opened(void *object, enum lease_kind kind, const struct lease_answer
 		return;
 	}
 	if (part == PART_ABOUT) {
-		read_about(t, answer->fd);
+		target_read_about(t, answer->fd);
 		close(answer->fd);
 		leases_release(answer->lease);
 		return;
@@ -709,7 +489,7 @@ static void opened(void *object, enum lease_kind kind, const struct lease_answer
 	if (!(t->asked & PART_MAPS))
 		target_ask(t, PART_MAPS | PART_ABOUT);
 	if (t->mem >= 0 && t->maps_fd >= 0 && part != PART_PERF_MAP)
-		read_maps(t, true);
+		target_read_maps(t, true);
 }
 
 void target_ask(struct target *t, unsigned parts)
@@ -772,7 +552,7 @@ void target_appeared(struct target *t)
 	t->found = RUNTIME_NONE; /* who was told of it before may be another one now */
 	t->introduced = true;
 	if (t->asked & PART_MAPS)
-		code_changed(t);
+		target_code_changed(t);
 	else
 		target_ask(t, PART_MEM); /* and if it has any, which no thread of the kernel has, the rest */
 }

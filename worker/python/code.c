@@ -96,18 +96,15 @@ static size_t put_utf8(char *out, size_t room, uint32_t c)
 	return n;
 }
 
-/* PyASCIIObject.state (cpython/unicodeobject.h): interned in the lowest two bits, then kind, compact, ascii. 3.14 has interned in the
- * lowest byte or more, and says so by where `state` is: the bits are taken from a word of 32. */
+/* PyASCIIObject.state (cpython/unicodeobject.h): two bits of interned, three of kind, compact, ascii. */
 struct text_state {
 	unsigned kind;
 	bool compact, ascii;
 };
 
-static struct text_state state_of(unsigned minor, uint32_t state)
+static struct text_state state_of(uint32_t state)
 {
-	/* interned: 2 bits up to 3.13; 16 bits from 3.14 on, where the compilers of MSVC wanted it so */
-	unsigned at = minor >= 14 ? 16 : 2;
-	return (struct text_state) { state >> at & 7, state >> (at + 3) & 1, state >> (at + 4) & 1 };
+	return (struct text_state) { state >> 2 & 7, state >> 5 & 1, state >> 6 & 1 };
 }
 
 int python_text(const struct python_layout *layout, const struct python_memory *memory, uint64_t address, char *out,
@@ -120,7 +117,7 @@ int python_text(const struct python_layout *layout, const struct python_memory *
 	if (r < 0)
 		return r;
 	memcpy(&bits, head + layout->str_state, sizeof bits);
-	struct text_state state = state_of(layout->minor, bits);
+	struct text_state state = state_of(bits);
 	uint64_t length = word(head, layout->str_length);
 	if (!state.compact || (state.kind != 1 && state.kind != 2 && state.kind != 4) || length > UINT32_MAX)
 		return -EINVAL;
