@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -47,8 +49,7 @@ def test_recycling_loses_no_sample(service: Callable[..., Service], busy: int) -
         status = one.status()
         for name in WORKERS:
             row = one.worker(name, status)
-            # One that a machine without time for it costs in between is no failure of this; what it lost would be.
-            assert row["restarts"] - row["recycles"] <= 1 and row["last_cause"] == "lifetime", f"{row}\n{one.log()}"
+            assert row["restarts"] == row["recycles"] and row["last_cause"] == "lifetime", f"{row}\n{one.log()}"
         assert status["ledger"]["pids"] <= 2 * len(WORKERS), status["ledger"]
         one.wait_profiles(2)
         assert one.stop() == 0
@@ -72,6 +73,19 @@ def test_restart(service: Callable[..., Service], busy: int) -> None:
         one.wait_profiles(2)
         assert one.stop() == 0
     assert not total_of(one).get("missed")
+
+
+def test_successor_that_stands_by_for_long_takes_over(service: Callable[..., Service]) -> None:
+    """Its predecessor does not end when asked; native told its statistics meanwhile, which only one that works may."""
+    with service({"snapshot": {"interval": "1s", "deadline": "10s"}}).start() as one:
+        one.wait_profiles(1)
+        before = one.worker("native")["pid"]
+        os.kill(before, signal.SIGSTOP)
+        assert order(one, "restart", "native").returncode == 0
+        wait_for(lambda: (row := one.worker("native"))["pid"] not in (0, before) and row["state"] == "running", "native")
+        row = one.worker("native")
+        assert (row["restarts"], row["recycles"]) == (1, 1), f"{row}\n{one.log()}"
+        assert one.stop() == 0
 
 
 def test_disabled_worker_is_named_in_the_profile(service: Callable[..., Service], busy: int) -> None:

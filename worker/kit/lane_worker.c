@@ -337,7 +337,7 @@ static void tell_stats(void)
 	static int64_t next;
 	static uint64_t p50, p99;
 	int64_t now = monotonic_ns();
-	if (now < next)
+	if (now < next || !lane.map) /* a successor that stands by has nothing to tell, and may not */
 		return;
 	uint64_t new50, new99;
 	targets_sweep(now);
