@@ -1,11 +1,24 @@
 #include "loop.h"
 
 #include "common/clock.h"
+#include "common/log.h"
 
 #include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+enum { AGAIN_MS = 100 }; /* what the kernel had no memory for */
 
 static struct event_base *base;
 static bool stopping;
+static struct {
+	struct watch watch;
+	int fd;
+	void (*came)(void *context, int number);
+	void *context;
+} signals = { .fd = -1 };
 static int64_t turn_ns; /* when the first callback of this turn began; 0: none yet */
 static int64_t stall_ns_max;
 enum { STALL_BUCKETS = 32 }; /* by powers of two of a microsecond: to half an hour */
@@ -25,6 +38,11 @@ int loop_init(void)
 
 void loop_free(void)
 {
+	if (signals.fd >= 0) {
+		watch_clear(&signals.watch);
+		close(signals.fd);
+		signals.fd = -1;
+	}
 	if (base)
 		event_base_free(base);
 	base = NULL;
@@ -93,25 +111,65 @@ static void on_ready(evutil_socket_t fd, short what, void *context)
 	w->ready(w->context, what);
 }
 
+static void add(struct watch *w)
+{
+	const struct timeval later = { 0, AGAIN_MS * (NS_PER_MS / NS_PER_US) };
+	if (!event_add(&w->event, NULL))
+		return;
+	log_warn("fd %d cannot be watched, it is tried again: %s", (int)event_get_fd(&w->event), strerror(errno));
+	event_add(&w->again, &later);
+}
+
+static void on_again(evutil_socket_t fd, short what, void *context)
+{
+	(void)fd;
+	(void)what;
+	begin_callback();
+	add(context);
+}
+
 void watch_set(struct watch *w, int fd, short what, void (*ready)(void *, short), void *context)
 {
 	watch_clear(w);
 	w->ready = ready;
 	w->context = context;
 	event_assign(&w->event, base, fd, (short)(what | EV_PERSIST), on_ready, w);
-	w->on = !event_add(&w->event, NULL);
-}
-
-void watch_signal(struct watch *w, int number, void (*ready)(void *, short), void *context)
-{
-	watch_set(w, number, EV_SIGNAL, ready, context);
+	event_assign(&w->again, base, -1, 0, on_again, w);
+	w->on = true;
+	add(w);
 }
 
 void watch_clear(struct watch *w)
 {
-	if (w->on)
+	if (w->on) {
 		event_del(&w->event);
+		event_del(&w->again);
+	}
 	w->on = false;
+}
+
+static void on_signals(void *context, short what)
+{
+	struct signalfd_siginfo one;
+	(void)context;
+	(void)what;
+	if (read(signals.fd, &one, sizeof one) == sizeof one) /* the next one: in the next turn */
+		signals.came(signals.context, (int)one.ssi_signo);
+}
+
+int loop_signals(const int *numbers, void (*came)(void *context, int number), void *context)
+{
+	sigset_t set;
+	sigemptyset(&set);
+	for (; *numbers; numbers++)
+		sigaddset(&set, *numbers);
+	signals.came = came;
+	signals.context = context;
+	signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (signals.fd < 0 || sigprocmask(SIG_BLOCK, &set, NULL))
+		return -errno;
+	watch_set(&signals.watch, signals.fd, EV_READ, on_signals, NULL);
+	return 0;
 }
 
 static void on_due(evutil_socket_t fd, short what, void *context)

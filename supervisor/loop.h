@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 struct watch {
-	struct event event;
+	struct event event, again;                /* again: until the kernel takes it */
 	void (*ready)(void *context, short what); /* what: EV_READ and EV_WRITE */
 	void *context;
 	bool on;
@@ -32,10 +32,15 @@ uint64_t loop_stall_us_max(void);
 uint64_t loop_stall_us(unsigned percent);
 uint64_t loop_turns(void);
 
-/* Level-triggered, until watch_clear. Replaces what the watch did before. */
+/* Level-triggered, until watch_clear. Replaces what the watch did before. One that the kernel has no memory for is tried
+ * again until it has: nobody who waits for it can do better, and an end that is not seen would be a worker for ever. */
 void watch_set(struct watch *w, int fd, short what, void (*ready)(void *, short), void *context);
-void watch_signal(struct watch *w, int number, void (*ready)(void *, short), void *context);
 void watch_clear(struct watch *w);
+
+/* These signals (numbers, 0 after the last) are blocked from here on, for good, and told to `came` in a turn of the loop.
+ * No handler is ever installed, so none can run in a child that still has our memory, and nobody needs to change the mask
+ * around a clone, where a mask that does not come back would leave us deaf. 0 or -errno; once. */
+int loop_signals(const int *numbers, void (*came)(void *context, int number), void *context);
 
 /* Once, after delay_ns (0: in the next turn). */
 void timer_set(struct timer *t, int64_t delay_ns, void (*due)(void *), void *context);

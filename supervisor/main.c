@@ -120,10 +120,14 @@ void supervisor_stop(struct supervisor *s, int exit_code)
 		loop_stop();
 }
 
-static void on_stop_signal(void *context, short what)
+static void on_signal(void *context, int number)
 {
 	struct supervisor *s = context;
-	(void)what;
+	if (number == SIGHUP) {
+		log_info("SIGHUP is ignored: restart the service for a new configuration; profiles are new files "
+			 "anyway");
+		return;
+	}
 	if (s->stopping || s->snapshots.last) {
 		log_warn("a second signal: exiting at once");
 		s->exit_code = EXIT_RUNTIME;
@@ -132,13 +136,6 @@ static void on_stop_signal(void *context, short what)
 	}
 	log_at(s->record.on ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, "finishing the running snapshot");
 	snapshot_stop(s);
-}
-
-static void on_hangup(void *context, short what)
-{
-	(void)context;
-	(void)what;
-	log_info("SIGHUP is ignored: restart the service for a new configuration; profiles are new files anyway");
 }
 
 static void on_owner_gone(void *context, short what)
@@ -217,11 +214,17 @@ static int give_up_privilege(void)
 	return r ? r : priv_self_filter();
 }
 
+static int watch_signals(struct supervisor *s)
+{
+	static const int numbers[] = { SIGTERM, SIGINT, SIGHUP, 0 };
+	int r = loop_signals(numbers, on_signal, s);
+	if (r < 0)
+		log_error("signals cannot be waited for: %s", strerror(-r));
+	return r;
+}
+
 static void start(struct supervisor *s)
 {
-	watch_signal(&s->signals[0], SIGTERM, on_stop_signal, s);
-	watch_signal(&s->signals[1], SIGINT, on_stop_signal, s);
-	watch_signal(&s->signals[2], SIGHUP, on_hangup, s);
 	timer_set(&s->tick, TICK_MS * NS_PER_MS, on_tick, s);
 	timer_set(&s->reconcile, RECONCILE_MS * NS_PER_MS, on_reconcile, s);
 	broker_init(s);
@@ -264,6 +267,7 @@ int main(int argc, char **argv)
 		return code;
 	int r = prepare(s);
 	r = r ? r : give_up_privilege();
+	r = r ? r : watch_signals(s);
 	r = r ? r : watch_owner(s);
 	r = r ? r : status_open(s);
 	if (!r) {

@@ -30,7 +30,15 @@ enum {
 };
 
 /* Steps between clone and exec, as exit codes; anything beyond is the worker's own. */
-enum step { STEP_FIRST = 200, STEP_ORPHAN = STEP_FIRST, STEP_FDS, STEP_LIMITS, STEP_EXEC, STEP_LAST = STEP_EXEC };
+enum step {
+	STEP_FIRST = 200,
+	STEP_ORPHAN = STEP_FIRST,
+	STEP_SIGNALS,
+	STEP_FDS,
+	STEP_LIMITS,
+	STEP_EXEC,
+	STEP_LAST = STEP_EXEC
+};
 
 static int self_pidfd = -1, null_fd = -1;
 static unsigned refused; /* namespaces, found out at the first refusal */
@@ -48,6 +56,7 @@ const char *spawn_step_failed(int exit_code)
 {
 	static const char *const words[] = {
 		"the supervisor died meanwhile",
+		"its signals could not be unblocked",
 		"its fds could not be set up",
 		"its limits could not be set",
 		"its executable could not be run",
@@ -141,14 +150,14 @@ static int set_fds(int channel)
 	return syscall(SYS_close_range, CHANNEL_FD + 1U, ~0U, 0U) && errno != ENOSYS ? -1 : 0;
 }
 
-static void reset_signals(void)
+static int reset_signals(void)
 {
 	struct sigaction plain = { .sa_handler = SIG_DFL };
 	sigset_t none;
 	for (int number = 1; number < NSIG; number++)
 		sigaction(number, &plain, NULL);
 	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	return sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
 static void volunteer_for_oom(const char *score, size_t n)
@@ -168,7 +177,8 @@ __attribute__((noreturn)) static void child(const struct spawn *what, char *cons
 	struct pollfd supervisor = { .fd = self_pidfd, .events = POLLIN };
 	if (poll(&supervisor, 1, 0))
 		_exit(STEP_ORPHAN);
-	reset_signals();
+	if (reset_signals())
+		_exit(STEP_SIGNALS);
 	setsid();
 	umask(077);
 	volunteer_for_oom(score, strlen(score));
@@ -212,9 +222,6 @@ int priv_spawn(const struct spawn *what, struct spawned *ret)
 	char *argv[] = { name, uid, what->realtime ? realtime : NULL, NULL };
 	unsigned namespaces = what->namespaces & ~refused;
 	int pidfd = -1;
-	sigset_t all, before;
-	sigfillset(&all);
-	sigprocmask(SIG_BLOCK, &all, &before); /* no handler of ours runs in the child */
 	pid_t pid = clone_process(flags_of(namespaces), what->cgroup, &pidfd);
 	if (pid < 0 && namespaces && (errno == EPERM || errno == EINVAL || errno == ENOSPC || errno == EUSERS)) {
 		find_refused(namespaces);
@@ -224,7 +231,6 @@ int priv_spawn(const struct spawn *what, struct spawned *ret)
 	int error = errno;
 	if (!pid)
 		child(what, argv, score);
-	sigprocmask(SIG_SETMASK, &before, NULL);
 	if (pid < 0)
 		return -error;
 	*ret = (struct spawned) { pid, pidfd, namespaces };

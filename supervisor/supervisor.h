@@ -286,7 +286,7 @@ struct supervisor {
 	struct perf perf;
 	struct snapshots snapshots;
 	struct timer tick, reconcile, enforce, stop_timer;
-	struct watch signals[3], owner_gone, ready_gone;
+	struct watch owner_gone, ready_gone;
 };
 
 /* workers.c */
