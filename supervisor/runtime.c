@@ -43,9 +43,11 @@ int runtime_open(struct supervisor *s)
 		return refuse(path, strerror(errno), errno);
 	if (!flock(s->lock_fd, LOCK_EX | LOCK_NB))
 		return 0;
-	close(s->lock_fd); /* the other's: runtime_close must not remove it */
+	int error = errno;
+	close(s->lock_fd); /* the other's, or perhaps: runtime_close must not remove it */
 	s->lock_fd = -1;
-	return refuse(path, "another bulkheadd is running there", EBUSY);
+	return error == EWOULDBLOCK ? refuse(path, "another bulkheadd is running there", EBUSY)
+				    : refuse(path, strerror(error), error);
 }
 
 void runtime_close(struct supervisor *s)
