@@ -1,4 +1,4 @@
-"""A share of tests/hostile/torture: one system call of the supervisor fails, in a life of its own for each."""
+"""A share of tests/hostile/torture, the same one in each run: one system call of the supervisor fails, in a life of its own."""
 
 from __future__ import annotations
 
@@ -36,6 +36,18 @@ def test_no_failing_system_call_hurts(form: str) -> None:
     )
     print(f"{len(verdicts)} of {known}, {sum(verdict.reached for verdict in verdicts)} reached their fault")
     assert len(verdicts) >= LIVES[form] // 4, "too slow a machine to say anything"
+    assert not any(verdict.wrong for verdict in verdicts), "\n".join(said)
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+def test_no_failing_call_leaves_it_deaf() -> None:
+    """A mask of signals that did not come back, or a watch that was never taken: it worked on, and ended for nobody."""
+    said: list[str] = []
+    verdicts, _ = torture().run(
+        ["service"], 12, min(2, os.cpu_count() or 1), "rt_sigprocmask|signalfd|epoll_ctl", said.append, by_count=True
+    )
+    assert any(verdict.reached and verdict.outcome == "exit 0" for verdict in verdicts)
+    assert any(verdict.reached and verdict.outcome == "exit 1" for verdict in verdicts)
     assert not any(verdict.wrong for verdict in verdicts), "\n".join(said)
 
 
