@@ -314,6 +314,25 @@ def record(
     return Recording(done.returncode, done.stdout, done.stderr, directory, time.monotonic() - begin, outputs)
 
 
+def wait_recording(pid: int, least: int = 20) -> None:
+    """Until this `bulkhead record` has taken so many samples: how long its start takes is the machine's affair."""
+
+    def has_samples() -> bool:
+        for child in children(pid):
+            with contextlib.suppress(OSError):
+                arguments = Path(f"/proc/{child}/cmdline").read_text(errors="replace").split("\0")
+                if "--runtime-directory" not in arguments:
+                    continue
+                place = arguments[arguments.index("--runtime-directory") + 1]
+                command = [str(BULKHEAD), "status", "--json", "--socket", f"{place}/status.sock"]
+                done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+                if done.stdout and json.loads(done.stdout)["snapshot"]["so_far"].get("taken", 0) >= least:
+                    return True
+        return False
+
+    wait_for(has_samples, f"{least} samples of the recording {pid}")
+
+
 def record_workload(
     directory: Path, name: str, seconds: float = 2.5, hz: int = 499, formats: tuple[str, ...] = ("folded", "pb.gz")
 ) -> Recording:

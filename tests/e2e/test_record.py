@@ -7,13 +7,23 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from harness import BIN, BULKHEAD, PATIENCE, alive, record, record_command, running, wait_for, wait_until_warm
+from harness import (
+    BIN,
+    BULKHEAD,
+    PATIENCE,
+    alive,
+    record,
+    record_command,
+    running,
+    wait_for,
+    wait_recording,
+    wait_until_warm,
+)
 
 # supervisor/ctl/ctl.h and bulkhead(1)
 EXIT_FAILED, EXIT_USAGE, EXIT_PERMISSION, EXIT_OUTPUT = 1, 2, 3, 4
@@ -29,7 +39,17 @@ def leaves_nothing(*places: Path) -> Iterator[None]:
     before = files(), processes()
     yield
     wait_for(lambda: processes() <= before[1], "our processes to end", patience=2)
-    assert files() <= before[0]
+    # Somebody else of this machine may record just now: what is in use is his, and goes when he ends.
+    wait_for(lambda: not files() - before[0] - in_use(), "its files to be gone", patience=2)
+
+
+def in_use() -> set[str]:
+    """Runtime directories of recordings that run."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            found |= {part for part in path.read_text(errors="replace").split("\0") if part.startswith("/run/bulkhead-record.")}
+    return found
 
 
 def processes() -> set[int]:
@@ -75,13 +95,17 @@ def test_html_is_one_page(directory: Path, workload: Callable[[str], Path]) -> N
 
 @pytest.mark.skipif(not shutil.which("go"), reason="go is not installed")
 def test_go_reads_our_pprof(directory: Path, workload: Callable[[str], Path]) -> None:
-    with running([workload("split"), "60"]) as process:
+    # With a CPU for itself: a share says little of few samples.
+    with running([workload("split"), "60"], preexec_fn=lambda: os.nice(-15)) as process:
         wait_until_warm(process.pid)
         recording = record(directory, "-d", 2, "-F", 199, "-p", process.pid, formats=("pb.gz",)).check()
+    # Go from 1.25 on builds this tool when it is first asked for, into the cache of the caller: minutes on a busy machine.
+    found = subprocess.run(["go", "tool", "-n", "pprof"], capture_output=True, text=True, timeout=400)
+    assert found.returncode == 0, found.stderr
     environment = {**os.environ, "HOME": str(directory), "PPROF_TMPDIR": str(directory)}
     for index, unit in (("cpu", "s"), ("samples", "")):
         done = subprocess.run(
-            ["go", "tool", "pprof", "-top", "-cum", f"-sample_index={index}", str(recording.outputs["pb.gz"])],
+            [found.stdout.strip(), "-top", "-cum", f"-sample_index={index}", str(recording.outputs["pb.gz"])],
             capture_output=True, text=True, env=environment, timeout=60,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -93,7 +117,7 @@ def test_go_reads_our_pprof(directory: Path, workload: Callable[[str], Path]) ->
 def test_default_is_ten_seconds_of_the_machine(directory: Path) -> None:
     """Without -o a flame graph and a pprof file come into the working directory. Ended early, to save time."""
     with running([BULKHEAD, "record"], cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-        time.sleep(2)  # well inside its ten seconds
+        wait_recording(process.pid)
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
         text, _ = process.communicate(timeout=PATIENCE)
@@ -107,7 +131,7 @@ def test_interrupted_early_still_writes(how: signal.Signals, directory: Path, wo
         wait_until_warm(target.pid)
         command = record_command(directory, "-d", 60, "-F", 199, "-p", target.pid)
         with running(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-            time.sleep(2.5)  # it starts and samples for a while; nothing outside shows when
+            wait_recording(process.pid)
             process.send_signal(how)
             text, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, text
@@ -128,7 +152,7 @@ def test_ctrl_c_reaches_the_command_too(directory: Path, workload: Callable[[str
     """A terminal sends SIGINT to the whole group: the recording and the command end, the profile is written."""
     command = record_command(directory, "-d", 60, "-F", 199, "--", workload("split"), "50")
     with leaves_nothing(directory), running(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-        time.sleep(2.5)  # as above
+        wait_recording(process.pid)
         os.killpg(process.pid, signal.SIGINT)
         text, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, text
@@ -136,7 +160,7 @@ def test_ctrl_c_reaches_the_command_too(directory: Path, workload: Callable[[str
 
 
 def test_process_that_exits_ends_the_recording(directory: Path, workload: Callable[[str], Path]) -> None:
-    with running([workload("split"), "1.5"]) as target:
+    with running([workload("split"), "4"]) as target:  # a slow start of ours is to leave enough of it
         recording = record(directory, "-d", 30, "-F", 199, "-p", target.pid).check()
     assert recording.seconds < 15, "it went on after its only process had gone"
     assert recording.folded.of("split").total > 50
