@@ -152,7 +152,8 @@ def check_truth(folded: Folded, workload: expect.Workload, least: int = 100) -> 
     verdict = judge(folded, workload)
     assert verdict.total >= least, f"too few samples to judge: {verdict}"
     assert not verdict.unseen, str(verdict)
-    assert verdict.share >= workload.share, str(verdict)
+    # A program that gets little of its CPU has few samples: one rare instruction among them is chance, two are not.
+    assert verdict.total - verdict.right <= max(1, (1 - workload.share) * verdict.total), str(verdict)
 
 
 # -- pprof

@@ -53,10 +53,14 @@ def test_recycling_loses_no_sample(service: Callable[..., Service], busy: int) -
         assert status["ledger"]["pids"] <= 2 * len(WORKERS), status["ledger"]
         one.wait_profiles(2)
         assert one.stop() == 0
+        ours = [Pprof.read(path).of(busy) for path in one.profiles()]
     total = total_of(one)
     assert not any(total.get(name) for name in ("lane_full", "kernel_lost", "missed", "lane_damaged", "malformed")), total
     # What fell into the moment of a hand-over is not as still as the rest; it is a few samples for each.
-    assert total.get("complete", 0) > 0.8 * (total["taken"] - total.get("unwalkable", 0)), total
+    # Of a program of ours: what else this machine runs, and how much of that can be walked, is its own affair.
+    right, taken = sum(part.count("main;(seventy|twenty|ten)") for part in ours), sum(part.total for part in ours)
+    print(f"{right} of {taken} samples of our program are complete")
+    assert right > 0.95 * taken > 0, total
     assert not re.search(r"\berror\b", one.log()), one.log()[-3000:]
 
 
@@ -107,10 +111,13 @@ def test_disabled_worker_is_named_in_the_profile(service: Callable[..., Service]
         assert one.stop() == 0
     check_conservation(profile.counters)
     assert profile.counters["missed"] > 0.5 * profile.counters["taken"], profile.counters
-    assert profile.of(busy).count(r"^\[native: stopped by the operator\]$") > 30, profile.of(busy).stacks
+    # How many samples it has is the machine's affair; what they are is not.
+    stacks = profile.of(busy)
+    assert stacks.count(r"^\[native: stopped by the operator\]$") >= 0.9 * stacks.total > 0, stacks.stacks
     assert "native: stopped by the operator" in profile.profile.missing()[0]
     last = Pprof.read(after[-1])
-    assert last.of(busy).count("main;seventy") > 20 and not last.counters.get("missed"), last.counters
+    stacks = last.of(busy)
+    assert stacks.count("main;(seventy|twenty|ten)") >= 0.8 * stacks.total > 0 and not last.counters.get("missed"), last.counters
     total_of(one)
 
 

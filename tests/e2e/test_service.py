@@ -8,7 +8,9 @@ import os
 import re
 import shutil
 import signal
+import statistics
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +27,7 @@ from harness import (
     Service,
     check_profile_pair,
     config_text,
+    cpu_seconds,
     running,
     wait_for,
 )
@@ -133,9 +136,11 @@ def test_retention_by_bytes_and_age(service: Callable[..., Service]) -> None:
 def test_end_finishes_the_running_snapshot(
     how: signal.Signals, service: Callable[..., Service], workload: Callable[[str], Path]
 ) -> None:
-    with running([workload("split"), "90"]), service({"snapshot": {"interval": "60s"}}).start() as one:
-        # Samples arrive: there is something to lose.
-        wait_for(lambda: one.status()["snapshot"]["so_far"].get("taken", 0) > 40, "the first samples")
+    with running([workload("split"), "90"]) as split, service({"snapshot": {"interval": "60s"}}).start() as one:
+        # Samples arrive, and this program had its share of the CPUs meanwhile: there is something to lose.
+        wait_for(lambda: one.status()["snapshot"]["so_far"].get("taken", 0) > 0, "the first samples")
+        before = cpu_seconds(split.pid)
+        wait_for(lambda: cpu_seconds(split.pid) > before + 0.4, "some work of the program")
         begin = time.monotonic()
         assert one.stop(how) == 0
         assert time.monotonic() - begin < 10
@@ -397,27 +402,53 @@ def test_output_directory_that_cannot_be_used(service: Callable[..., Service]) -
 # -- what it costs
 
 
-def test_births_of_threads_do_not_wake_the_sampler(
-    service: Callable[..., Service], workload: Callable[[str], Path]
-) -> None:
+STARTS_THREADS = """
+import os, sys, threading, time
+born, file = 0, os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
+while True:
+    one = threading.Thread(target=int)
+    one.start()
+    one.join()
+    born += 1
+    os.pwrite(file, b"%10d" % born, 0)
+    time.sleep(0.001)
+"""
+
+
+def test_births_of_threads_do_not_wake_the_sampler(service: Callable[..., Service], directory: Path) -> None:
     """A program that starts hundreds of threads a second: the kernel tells of two events for each."""
+    counter = directory / "born"
 
     def births() -> int:
-        return int(re.search(r"^processes (\d+)$", Path("/proc/stat").read_text(), re.M)[1])  # type: ignore[index]
+        return int(counter.read_text() or 0) if counter.exists() else 0
 
     def switches(pid: int) -> int:
         found = [task.read_text() for task in Path(f"/proc/{pid}/task").glob("*/status")]
         assert len(found) > 2
         return sum(int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)$", text, re.M)[1]) for text in found)  # type: ignore[index]
 
+    def count(sampler: int, seconds: float) -> tuple[int, int]:
+        before, born = switches(sampler), births()
+        time.sleep(seconds)
+        return switches(sampler) - before, births() - born
+
+    slot = 0.6
+    woken, born = [], []
     with service({"snapshot": {"interval": "60s", "frequency": 19}}).start() as one:
-        with running([workload("threads"), "60"]):
+        with running([sys.executable, "-c", STARTS_THREADS, counter]) as threads:
             sampler = one.wait_running("sampler")["sampler"]
-            time.sleep(0.5)
-            before, born = switches(sampler), births()
-            time.sleep(3)
-            woken, born = switches(sampler) - before, births() - born
-        assert born > 300
-        samples = 19 * 3 * (os.cpu_count() or 1)
-        assert woken < 1.5 * samples + born, f"woken {woken} times by {samples} samples and {born} births"
+            wait_for(lambda: births() > 50, "threads")
+            # Whatever else starts on this machine wakes it too, and is meant to: what counts is what this program adds.
+            for _ in range(7):
+                busy = count(sampler, slot)
+                threads.send_signal(signal.SIGSTOP)
+                still = count(sampler, slot)
+                threads.send_signal(signal.SIGCONT)
+                woken.append(busy[0] - still[0])
+                born.append(busy[1])
+        added, samples = statistics.median(born), 19 * slot * (os.cpu_count() or 1)
+        print(f"woken {woken} times more by {born} births")
+        assert added > 3 * samples, born
+        # It takes two of these events to wake (priv_perf.c), so one for each birth is meant to be; without that care it is two.
+        assert statistics.median(woken) < 1.5 * (samples + added), f"woken {woken} times more by {born} births"
         assert one.stop() == 0

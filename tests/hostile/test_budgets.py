@@ -39,8 +39,8 @@ class Breach:
 
 SMALL: Keys = {"memory": "48M", "memory_recycle": "32M", "memory_shed": "16M", "memory_per_cpu": 0}
 BREACHES = [
-    # A leak that is faster than any polling meets RLIMIT_DATA, a slower one the polling.
-    Breach("eat_memory", SMALL, {"memory"}, seconds=5),
+    # A leak that is faster than any polling meets RLIMIT_DATA, a slower one the polling. On a busy machine none is that fast.
+    Breach("eat_memory", SMALL | {"memory_recycle": "48M", "memory_shed": "48M"}, {"memory"}, seconds=5),
     Breach("leak_to_recycle", SMALL | {"memory": "1G", "memory_recycle": "24M"}, {"memory"}, recycles=True),
     Breach("leak_to_recycle", SMALL | {"memory_recycle": "48M", "memory_shed": "48M"}, {"memory"}, log="KiB of memory, its budget"),
     Breach("leak_slowly", {"memory": "64M", "memory_recycle": "64M", "memory_shed": "64M", "creep_window": "6s"}, {"creep"},
@@ -129,9 +129,9 @@ def test_breach(breach: Breach, directory: Path, service: Callable[..., Service]
         for name, n in profile.counters.items():
             total[name] = total.get(name, 0) + n
     check_conservation(total)
-    # The last but one is all the real worker's.
-    last = profiles[-2]
-    assert last.of(split.pid).count("main;seventy") > 3, last.counters
+    # These are all the real worker's. How many samples there are of a program is the machine's affair.
+    counts = [(one.of(split.pid).count("main;(seventy|twenty|ten)"), one.of(split.pid).total) for one in profiles[before + 1 : -1]]
+    assert sum(right for right, _ in counts) > max(3, 0.8 * sum(total for _, total in counts)), counts
 
 
 def is_real(one: Service, name: str) -> bool:

@@ -36,7 +36,8 @@ def images(directory: Path) -> list[Path]:
 
 @pytest.fixture
 def started(service: Callable[..., Service]) -> Service:
-    one = service({"snapshot": {"interval": "1s", "frequency": 499}})
+    # Not a deadline is to end a worker here, on a machine that is busy with other things too.
+    one = service({"snapshot": {"interval": "1s", "frequency": 499, "deadline": "12s"}})
     one.start()
     one.wait_profiles(1)
     return one
