@@ -245,6 +245,8 @@ static struct ending mix(const struct runtime *runtime, const struct window_entr
 	const size_t before = out->n;
 	const char *words = NULL;
 	enum counter outcome = COUNTER_complete;
+	if (!captured && runtime->mix && ending.outcome == COUNTER_complete)
+		ending = (struct ending) { COUNTER_early, "[sampled before its runtime was known]" };
 	if (captured) {
 		outcome = runtime->mix(stack, window_captured(captured), captured->captured_bytes, out, &words);
 		if (outcome == COUNTER_complete)

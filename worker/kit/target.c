@@ -349,8 +349,8 @@ void targets_init(struct kit *kit, const struct runtime *r)
 int target_read(struct target *t, uint64_t address, void *buf, size_t n)
 {
 	const struct view *view = atomic_load(&t->view);
-	const struct view_range *range = view ? view_range_of(view, address) : NULL;
-	if (!range || n > range->end - address)
+	struct view_range range;
+	if (!view || !window_find_range(view, address, &range) || n > range.end - address)
 		return -EFAULT;
 	window_main_reads(t->pid, t->start_time);
 	ssize_t got = pread(view->mem, buf, n, (off_t)address);

@@ -84,7 +84,7 @@ static uint64_t bucket_us(unsigned b)
 
 /* The range around an address, from the view, or, for memory mapped since the maps were read (a new thread's stack),
  * from the kernel itself (6.11 and later; linux/fs.h). The rule is the same: readable, writable, private, anonymous. */
-static bool find_range(const struct view *view, uint64_t address, struct view_range *ret)
+bool window_find_range(const struct view *view, uint64_t address, struct view_range *ret)
 {
 	const struct view_range *known = view_range_of(view, address);
 	if (known) {
@@ -121,7 +121,7 @@ static size_t read_part(
 ssize_t window_read_part(const struct window_read *read, uint64_t address, void *buf, size_t n)
 {
 	struct view_range range;
-	if (!find_range(read->view, address, &range))
+	if (!window_find_range(read->view, address, &range))
 		return -EFAULT;
 	if (n > range.end - address)
 		n = range.end - address;
@@ -140,7 +140,7 @@ int window_read(const struct window_read *read, uint64_t address, void *buf, siz
 uint64_t window_range_end(const struct window_read *read, uint64_t address)
 {
 	struct view_range range;
-	return find_range(read->view, address, &range) ? range.end : 0;
+	return window_find_range(read->view, address, &range) ? range.end : 0;
 }
 
 /* Where the stack goes on, if it is known to go on elsewhere. */
@@ -177,14 +177,14 @@ static enum window_status read_stack(
 		return WINDOW_EARLY;
 	struct view_range range, other_range;
 	lane_reading(w->lane, w->cpu, s->head.pid, view->start_time, now);
-	if (!find_range(view, sp, &range))
+	if (!window_find_range(view, sp, &range))
 		return WINDOW_UNREADABLE;
 	size_t want = atomic_load(&t->want), n = read_part(view, &range, sp, want, room, to), other = 0;
 	if (!n)
 		return atomic_load(&view->gone) ? WINDOW_EARLY : WINDOW_UNREADABLE;
 	uint64_t other_at = other_stack(t, &range, sp, to, n);
 	size_t after = rounded((uint32_t)n);
-	if (other_at && after < room && find_range(view, other_at, &other_range))
+	if (other_at && after < room && window_find_range(view, other_at, &other_range))
 		other = read_part(view, &other_range, other_at, want, room - after, to + after);
 	size_t captured = 0;
 	if (w->capture) {

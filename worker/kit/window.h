@@ -71,6 +71,9 @@ struct window_read {
 
 /* Copies at most `room` bytes of a runtime's structures to `to`; how many. By a frozen thread: no allocation, no lock, few reads. */
 typedef size_t window_capture(struct window_read *read, uint8_t *to, size_t room);
+struct view_range;
+/* The range of readable memory around an address. Any thread. */
+bool window_find_range(const struct view *view, uint64_t address, struct view_range *ret);
 /* Exactly n bytes of the target's memory inside the ranges that may be read, or -errno. */
 int window_read(const struct window_read *read, uint64_t address, void *buf, size_t n);
 /* As many as there are in the range: how many, or -errno. */

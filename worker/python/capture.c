@@ -271,16 +271,27 @@ static enum python_status walk_frames(struct walk *w, uint64_t cframe)
 	return w->scratch->layout->frame_is_entry != PYTHON_NONE ? walk_entries(w, cframe) : walk_marks(w, cframe);
 }
 
+static bool in_a_register(const struct lane_sample *sample, uint64_t value)
+{
+	for (unsigned i = 0; i < REG_COUNT; i++)
+		if (sample->regs[i] == value)
+			return true;
+	return false;
+}
+
 /* 3.11 and 3.12. A call of the loop links its _PyCFrame a few instructions before its frame; what the _PyCFrame says in between is what the
- * stack had there before, and it stands for itself. python_mix sees to it when that happens to look right. */
+ * stack had there before, and the call stands for itself. The code of that beginning is also where each Python function begins and goes on;
+ * then a register holds the frame. */
 static enum python_status walk_cframes(struct walk *w, uint64_t cframe, uint64_t thread_at)
 {
 	const struct python_layout *l = w->scratch->layout;
-	enum python_status status = walk_frames(w, cframe);
-	if (status == PYTHON_WHOLE || is_root(cframe, thread_at) ||
-		!python_is_beginning(w->scratch->process, w->scratch->read->sample->regs[REG_PC]))
-		return status;
-	w->n = 0;
+	const struct lane_sample *sample = w->scratch->read->sample;
+	const struct python_process *p = w->scratch->process;
+	uint64_t at = sample->regs[REG_PC] - p->loop_begin;
+	bool links = at < p->beginning && cframe - sample->regs[REG_SP] < p->cframe_room[at] &&
+		     !in_a_register(sample, w->root);
+	if (!links || is_root(cframe, thread_at))
+		return walk_frames(w, cframe);
 	if (!put(w, 0, cframe) || !get_word(w->scratch, cframe + l->cframe_previous, &cframe) ||
 		!get_word(w->scratch, cframe + l->cframe_frame, &w->root))
 		return PYTHON_UNREADABLE;

@@ -177,6 +177,14 @@ static enum counter put_run(struct job *job, uint32_t from, uint32_t to)
 	return COUNTER_complete;
 }
 
+static bool calls_the_loop(const struct job *job)
+{
+	for (size_t i = 0; i < job->stack->n; i++)
+		if (in_loop(job->process, &job->stack->frames[i]))
+			return true;
+	return false;
+}
+
 static uint32_t count_marks(const struct captured *c)
 {
 	uint32_t n = 0;
@@ -212,8 +220,6 @@ static enum counter place_all(struct job *job)
 			if (s->ending && !put(job->out, collect_synthetic_frame(s->ending)))
 				return refuse(job, COUNTER_truncated, "[python: deeper than was read]");
 		}
-		if (!at && s->n && s->frames[0].exact && python_is_beginning(job->process, s->frames[0].pc))
-			from = i; /* what its frame is said to be is of the call before it */
 		enum counter outcome = put_run(job, from, i);
 		if (outcome != COUNTER_complete)
 			return outcome;
@@ -245,8 +251,12 @@ enum counter python_mix(
 		return COUNTER_unreadable;
 	switch (job.captured.head.status) {
 	case PYTHON_WHOLE:
-	case PYTHON_NO_THREAD:
 		outcome = place_all(&job);
+		break;
+	case PYTHON_NO_THREAD:
+		outcome = calls_the_loop(&job)
+				  ? refuse(&job, COUNTER_skewed, "[python: its thread state was not found]")
+				  : place_all(&job);
 		break;
 	case PYTHON_TORN:
 		outcome = refuse(&job, COUNTER_torn, "[python: its frames changed while they were read]");
@@ -256,12 +266,11 @@ enum counter python_mix(
 		break;
 	default:
 		outcome = refuse(&job, COUNTER_unreadable, "[python: not readable]");
-		/* Memory that is new, or more threads than the window looks at: the next time they are known. */
-		(void)target_refresh(t, monotonic_ns(), false);
-		job.process = atomic_load(&t->runtime);
-		if (job.process)
-			(void)python_threads_learn(t, job.process);
+		(void)python_threads_learn(t, job.process); /* they may be more than the window looks at */
 	}
+	/* Memory that is new: the next time it is known, where the kernel cannot be asked. */
+	if (outcome == COUNTER_unreadable)
+		(void)target_refresh(t, monotonic_ns(), false);
 	*ret_words = job.words;
 	return outcome;
 }

@@ -4,6 +4,7 @@
 #include "common/clock.h"
 #include "kit/identify.h"
 
+#include <elf.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -130,13 +131,39 @@ static uint16_t pthread_tid_of(const struct target *t)
 	return PTHREAD_TID_GLIBC;
 }
 
+/* The loop saves registers, links its frame, and jumps through a table to the first instruction's code: jmp *reg, ff e0 to ff e7 (on other
+ * architectures than x86-64 all that is looked at counts). Everything behind that jump is entered with the frame in its place. */
+static uint32_t length_of_beginning(const struct elf *elf, uint64_t vaddr)
+{
+	uint8_t code[PYTHON_BEGINNING_MAX];
+	uint64_t offset;
+	if (elf_offset_of_vaddr(elf, vaddr, &offset) < 0 || elf_read(elf, code, sizeof code, offset) < 0)
+		return 0;
+	for (uint32_t i = 0; i + 1 < sizeof code; i++)
+		if (elf->machine == EM_X86_64 && code[i] == 0xff && (code[i + 1] & 0xf8) == 0xe0)
+			return i + 2;
+	return PYTHON_BEGINNING_MAX;
+}
+
 static void find_loop(struct python_process *p, const struct code_range *range)
 {
 	uint64_t vaddr, size;
+	struct cfi *cfi = module_cfi(range->module);
 	if (identify_function(&range->module->elf, "_PyEval_EvalFrameDefault", &vaddr, &size) < 0)
 		return;
 	p->loop_begin = address_in(range, vaddr);
 	p->loop_end = p->loop_begin + size;
+	p->beginning = 0;
+	if (p->layout.cframe_frame == PYTHON_NONE || !cfi)
+		return;
+	uint32_t n = length_of_beginning(&range->module->elf, vaddr);
+	for (uint32_t i = 0; i < n; i++) {
+		struct cfi_row row;
+		bool known = !cfi_find(cfi, vaddr + i, &row) && !row.cfa_is_expr && row.cfa_reg == REG_SP &&
+			     row.cfa_offset > 0;
+		p->cframe_room[i] = known && row.cfa_offset < UINT16_MAX ? (uint16_t)row.cfa_offset : 0;
+	}
+	p->beginning = n;
 }
 
 /* NULL, or what is missing. */

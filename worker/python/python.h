@@ -28,6 +28,7 @@
 
 enum {
 	PYTHON_FRAMES_MAX = 2000,   /* of one stack; the interpreter's own limit is 1,000 */
+	PYTHON_BEGINNING_MAX = 512, /* bytes of code at the beginning of the interpreter's loop */
 	PYTHON_THREAD_SLOTS = 64,   /* places of known threads, at first */
 	PYTHON_THREADS_MAX = 16384, /* of one process */
 	PYTHON_INTERPRETERS_MAX = 64,
@@ -46,7 +47,11 @@ struct python_process {
 	struct python_layout layout;
 	uint64_t runtime;              /* address of _PyRuntime */
 	uint64_t loop_begin, loop_end; /* _PyEval_EvalFrameDefault, as far as one symbol covers it */
-	uint32_t tid, ntid;            /* of the first thread, outside and in its own PID namespace */
+	/* How its code begins, up to the first jump to an instruction's: for each byte, how large the C frame is there. A call of the loop of
+	 * 3.11 or 3.12 links its _PyCFrame in there, and a few instructions later its frame. */
+	uint32_t beginning; /* bytes */
+	uint16_t cframe_room[PYTHON_BEGINNING_MAX];
+	uint32_t tid, ntid;   /* of the first thread, outside and in its own PID namespace */
 	uint16_t pthread_tid; /* where the C library's thread descriptor has the thread's number; 0: not needed */
 	uint32_t slots;       /* of threads: a power of two */
 	struct python_thread *threads; /* owned */
@@ -86,13 +91,6 @@ struct python_piece {
 
 /* capture.c */
 window_capture python_capture;
-
-/* Between these instructions a call of the loop of 3.11 or 3.12 may have linked its _PyCFrame and not yet its frame. */
-static inline bool python_is_beginning(const struct python_process *p, uint64_t pc)
-{
-	enum { BEGINNING = 512 /* bytes of code: registers are saved, the frame is linked, nothing is called */ };
-	return p->layout.cframe_frame != PYTHON_NONE && p->loop_begin && pc - p->loop_begin < BEGINNING;
-}
 
 /* threads.c: by a frozen thread. The thread state's bytes (layout.thread_bytes) and address. 0; -ENOENT: it has none; or what a read
  * said. */

@@ -142,7 +142,7 @@ int python_thread_find(
 		r = r > 0 ? 0 : r ? r : -ENOENT;
 		if (r == -E2BIG)
 			read->teaches = true; /* python_threads_learn */
-		else
+		else if (!r || r == -ENOENT)
 			remember(p, tid, at, r ? monotonic_ns() + NONE_MS * NS_PER_MS : 0);
 	}
 	*reads += s.reads;
