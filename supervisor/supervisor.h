@@ -93,6 +93,7 @@ struct status_request {
 
 /* What enforce.c saw last of a process. */
 struct measured {
+	int memory_fd;        /* owned: usage_open_memory; -1 */
 	uint64_t memory;      /* anonymous memory in RAM, bytes */
 	uint64_t memory_most; /* of this incarnation */
 	uint32_t threads;
@@ -323,6 +324,7 @@ bool pid_is_ours(const struct supervisor *s, int64_t pid);
 /* enforce.c: budgets, measured and acted upon */
 void enforce_start(struct supervisor *s);
 void enforce_begin(struct worker *w); /* a new process */
+void enforce_end(struct worker *w);   /* it has left its post */
 
 /* handover.c: a planned recycle; the successor is there before the predecessor goes */
 void handover_begin(struct worker *w, enum cause cause, const char *why);

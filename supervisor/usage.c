@@ -6,6 +6,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -59,13 +60,22 @@ int usage_times(pid_t pid, struct usage_times *ret)
 	return 0;
 }
 
-int usage_memory(pid_t pid, uint64_t *ret)
+int usage_open_memory(pid_t pid)
+{
+	char path[32];
+	snprintf(path, sizeof path, "/proc/%d/statm", pid);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+int usage_memory(int fd, uint64_t *ret)
 {
 	char text[PROC_FILE_MAX_BYTES];
 	uint64_t resident, shared;
-	int r = read_file(pid, "statm", text);
-	if (r < 0)
-		return r;
+	ssize_t n = pread(fd, text, sizeof text - 1, 0);
+	if (n < 0)
+		return -errno;
+	text[n] = 0;
 	if (sscanf(text, "%*u %" SCNu64 " %" SCNu64, &resident, &shared) != 2 || shared > resident)
 		return -EBADMSG;
 	*ret = (resident - shared) * (uint64_t)sysconf(_SC_PAGESIZE);

@@ -231,6 +231,7 @@ static void leave_post(struct worker *w)
 	watch_clear(&w->traffic);
 	timer_clear(&w->eof);
 	channel_close(&w->channel);
+	enforce_end(w);
 	w->begun = false;
 	if (is_heir(w))
 		return; /* nothing was lent to it yet */
@@ -531,6 +532,7 @@ void worker_succeed(struct worker *post, struct worker *heir)
 	post->realtime = heir->realtime;
 	post->pinned = heir->pinned;
 	post->measured = heir->measured;
+	heir->measured.memory_fd = -1;
 	post->leaf = heir->leaf;
 	heir->pid = 0;
 	heir->pidfd = heir->channel.fd = heir->leaf.fd = -1;

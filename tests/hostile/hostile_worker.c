@@ -1,6 +1,7 @@
 /* A worker that is not what it seems. It stands in for one of Bulkhead's workers, behaves as one up to a point, and
  * then tries what ACTION (set when it is compiled) says: a row of the table at the end. What a system call answers goes
- * to the supervisor's log as "hostile: ACTION: ..."; test_hostile.py knows what has to become of each. */
+ * to the supervisor's log as "hostile: ACTION: ..."; test_hostile.py knows what has to become of each. Where a file "crime"
+ * lies beside the executable (struct crime), it says there when it went over its budget. */
 #include "common/log.h"
 #include "kit/kit.h"
 #include "kit/lockdown.h"
@@ -70,6 +71,58 @@ static void sleep_ms(long ms)
 {
 	struct timespec time = { ms / 1000, ms % 1000 * 1000000 };
 	clock_nanosleep(CLOCK_MONOTONIC, 0, &time, NULL);
+}
+
+/* Mapped before the lockdown, so that telling takes no system call. The first four are for tests/bench/restart to set. */
+enum { CRIME_WORKERS = 1024 };
+struct crime {
+	uint64_t budget;         /* in the unit of the action */
+	uint64_t step, pause_us; /* bytes at once, and the wait between two steps */
+	uint64_t workers;        /* that have begun */
+	struct {
+		uint64_t pid, breach_ns; /* CLOCK_MONOTONIC; 0: not yet */
+	} worker[CRIME_WORKERS];
+};
+static struct crime nobody_asks, *crime = &nobody_asks;
+static uint64_t own_place; /* in crime->worker */
+
+static uint64_t clock_now(clockid_t clock)
+{
+	struct timespec now;
+	clock_gettime(clock, &now);
+	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
+/* So that what is looked at now and then is not always gone over at the same time between two looks. */
+static void at_another_time(void)
+{
+	enum { TIMES = 211 };
+	sleep_ms((long)(own_place * 37 % TIMES) * 5);
+}
+
+static void breach(void)
+{
+	uint64_t *at = &crime->worker[own_place].breach_ns;
+	if (!__atomic_load_n(at, __ATOMIC_ACQUIRE))
+		__atomic_store_n(at, clock_now(CLOCK_MONOTONIC), __ATOMIC_RELEASE);
+}
+
+static void open_crime(void)
+{
+	char path[512];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof path - sizeof "crime");
+	char *name = n > 0 ? memrchr(path, '/', (size_t)n) : NULL;
+	if (!name)
+		return;
+	strcpy(name + 1, "crime");
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	void *shared = mmap(NULL, sizeof *crime, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	if (shared != MAP_FAILED)
+		crime = shared;
+	own_place = __atomic_fetch_add(&crime->workers, 1, __ATOMIC_ACQ_REL) % CRIME_WORKERS;
 }
 
 static void raw(const void *bytes, size_t n, const int *fds, size_t fd_count)
@@ -513,9 +566,12 @@ static void do_climbing_build_id(void)
 
 static void do_flood_of_requests(void)
 {
-	for (uint64_t i = 1; i < 200000; i++)
+	for (uint64_t i = 1; i < 200000; i++) {
+		if (i > crime->budget)
+			breach();
 		if (ask_for(i, LEASE_MAPS, 1, 0, 0, NULL, 0) == -EAGAIN)
 			sleep_ms(1);
+	}
 }
 
 static void do_flood_of_log_lines(void)
@@ -620,6 +676,13 @@ static void do_close_channel(void)
 	do_hang();
 }
 
+/* With what it was asked for; the time is over a deadline later. */
+static void do_late(void)
+{
+	breach();
+	do_hang();
+}
+
 static void do_eat_memory(void)
 {
 	for (;;) {
@@ -661,9 +724,54 @@ static void do_leak_to_recycle(void) /* 20 MiB a second */
 	leak(1 << 20, 50);
 }
 
+static uint64_t anonymous; /* bytes, before the first of ours */
+
+static void measure_anonymous(void)
+{
+	unsigned long resident = 0, shared = 0;
+	FILE *statm = fopen("/proc/self/statm", "re");
+	if (statm && fscanf(statm, "%*u %lu %lu", &resident, &shared) == 2)
+		anonymous = (resident - shared) * 4096;
+	if (statm)
+		fclose(statm);
+}
+
+/* Up to a little below its budget at once, and then over it as fast as it was told. */
+static void do_cross_memory(void)
+{
+	const uint64_t piece = 64 << 10, below = 6 << 20;
+	struct timespec pause = { 0, (long)crime->pause_us * 1000 };
+	at_another_time();
+	for (uint64_t had = anonymous, step = 0; had < crime->budget * 16; had += piece) {
+		char *more = mmap(NULL, piece, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (more == MAP_FAILED)
+			_exit(KIT_EXIT_MEMORY);
+		memset(more, 1, piece);
+		if (had + piece > crime->budget)
+			breach();
+		if (had + below < crime->budget || (step += piece) < crime->step)
+			continue;
+		step = 0;
+		if (crime->pause_us)
+			clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+	}
+	do_hang();
+}
+
+/* The budget in nanoseconds of CPU time. */
+static void do_cross_cpu(void)
+{
+	at_another_time();
+	while (clock_now(CLOCK_PROCESS_CPUTIME_ID) < crime->budget)
+		;
+	breach();
+	do_spin();
+}
+
 static void *spin_on_a_cpu(void *argument)
 {
 	kit_pin_thread(&kit, (uint32_t)(uintptr_t)argument);
+	breach();
 	do_spin();
 	return NULL;
 }
@@ -689,8 +797,11 @@ static void *sleep_for_ever(void *argument)
 static void do_many_threads(void)
 {
 	pthread_t thread;
-	for (int i = 0; i < 60 && !kit_thread(sleep_for_ever, NULL, &thread); i++)
-		;
+	at_another_time();
+	/* beside the main thread and the one that makes them */
+	for (uint64_t count = 3; count < 63 && !kit_thread(sleep_for_ever, NULL, &thread); count++)
+		if (count > crime->budget)
+			breach();
 	do_hang();
 }
 
@@ -698,8 +809,12 @@ static void do_fill_stream(void)
 {
 	static char piece[1 << 16];
 	for (int i = 0; i < lent_count; i++)
-		while (lent[i].kind == LEASE_STREAM && write(lent[i].fd, piece, sizeof piece) > 0)
-			;
+		for (off_t n = lseek(lent[i].fd, 0, SEEK_END); lent[i].kind == LEASE_STREAM; n += sizeof piece) {
+			if ((uint64_t)n + sizeof piece > crime->budget)
+				breach();
+			if (write(lent[i].fd, piece, sizeof piece) <= 0)
+				break;
+		}
 	say("refused, the stream takes no more");
 	do_hang();
 }
@@ -901,6 +1016,9 @@ static const struct action actions[] = {
 	{ "eat_fds", STARTED, do_eat_fds },
 	{ "leak_slowly", STARTED, do_leak_slowly },
 	{ "leak_to_recycle", STARTED, do_leak_to_recycle },
+	{ "cross_memory", STARTED, do_cross_memory },
+	{ "cross_cpu", STARTED, do_cross_cpu },
+	{ "late", MARKED, do_late },
 	{ "spin_realtime", STARTED, do_spin_realtime },
 	{ "many_threads", STARTED, do_many_threads },
 	{ "fill_stream", MARKED, do_fill_stream },
@@ -955,9 +1073,10 @@ static int supervisor;
 
 static void see_self(const char *pid, const char *comm, int parent)
 {
-	(void)pid;
-	if (!strcmp(comm, mark))
-		supervisor = parent;
+	if (strcmp(comm, mark))
+		return;
+	supervisor = parent;
+	__atomic_store_n(&crime->worker[own_place].pid, (uint64_t)atoi(pid), __ATOMIC_RELEASE);
 }
 
 static void see_family(const char *pid, const char *comm, int parent)
@@ -1036,6 +1155,7 @@ int main(int argc, char **argv)
 	if (action == end)
 		return 64;
 	signal(SIGPIPE, SIG_IGN);
+	open_crime();
 	find_our_own();
 	if (!strcmp(ACTION, "wrong_version")) {
 		unsigned abi;
@@ -1046,6 +1166,7 @@ int main(int argc, char **argv)
 		do_hang();
 	}
 	reach(action, BEFORE);
+	measure_anonymous();
 	kit_start(&kit, "hostile", PARTY, needs, argc, argv);
 	reach(action, LOCKED);
 	live(action);
