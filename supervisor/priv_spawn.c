@@ -34,6 +34,7 @@ enum step {
 	STEP_FIRST = 200,
 	STEP_ORPHAN = STEP_FIRST,
 	STEP_SIGNALS,
+	STEP_NAMESPACES,
 	STEP_FDS,
 	STEP_LIMITS,
 	STEP_EXEC,
@@ -41,7 +42,8 @@ enum step {
 };
 
 static int self_pidfd = -1, null_fd = -1;
-static unsigned refused; /* namespaces, found out at the first refusal */
+static bool tried;       /* whether all namespaces are granted */
+static unsigned refused; /* those that are not */
 
 static const unsigned long clone_flags[NAMESPACE_COUNT] = {
 	CLONE_NEWNS,
@@ -57,6 +59,7 @@ const char *spawn_step_failed(int exit_code)
 	static const char *const words[] = {
 		"the supervisor died meanwhile",
 		"its signals could not be unblocked",
+		"its namespaces could not be made",
 		"its fds could not be set up",
 		"its limits could not be set",
 		"its executable could not be run",
@@ -169,7 +172,20 @@ static void volunteer_for_oom(const char *score, size_t n)
 	close(fd);
 }
 
-__attribute__((noreturn)) static void child(const struct spawn *what, char *const *argv, const char *score)
+/* A PID namespace begins with its first process. The others are the child's own work: a network namespace takes the kernel 0.6 ms,
+ * and waits for those that are being torn down, which would be a turn of our loop. */
+static unsigned long at_birth(unsigned namespaces)
+{
+	return flags_of(namespaces & NAMESPACE_PID);
+}
+
+static unsigned long by_itself(unsigned namespaces)
+{
+	return flags_of(namespaces & ~(unsigned)NAMESPACE_PID);
+}
+
+__attribute__((noreturn)) static void child(
+	const struct spawn *what, unsigned namespaces, char *const *argv, const char *score)
 {
 	char *const environment[] = { NULL };
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -179,6 +195,8 @@ __attribute__((noreturn)) static void child(const struct spawn *what, char *cons
 		_exit(STEP_ORPHAN);
 	if (reset_signals())
 		_exit(STEP_SIGNALS);
+	if (by_itself(namespaces) && unshare((int)by_itself(namespaces)))
+		_exit(STEP_NAMESPACES);
 	setsid();
 	umask(077);
 	volunteer_for_oom(score, strlen(score));
@@ -190,25 +208,36 @@ __attribute__((noreturn)) static void child(const struct spawn *what, char *cons
 	_exit(STEP_EXEC);
 }
 
-/* Which of the namespaces are refused: each is tried alone. */
+/* 0, or why the kernel refuses these namespaces. */
+static int try_namespaces(unsigned namespaces)
+{
+	int pidfd = -1;
+	siginfo_t end;
+	pid_t pid = clone_process(flags_of(namespaces), -1, &pidfd);
+	if (!pid)
+		_exit(0);
+	if (pid < 0)
+		return -errno;
+	while (waitid(P_PIDFD, (id_t)pidfd, &end, WEXITED) && errno == EINTR)
+		;
+	close(pidfd);
+	return 0;
+}
+
+/* Once: all of them together, and if that is refused each alone. */
 static void find_refused(unsigned namespaces)
 {
+	int r;
+	if (tried)
+		return;
+	tried = true;
+	if (!try_namespaces(namespaces))
+		return;
 	for (int i = 0; i < NAMESPACE_COUNT; i++) {
-		int pidfd = -1;
-		if (!(namespaces & 1U << i))
+		if (!(namespaces & 1U << i) || !(r = try_namespaces(1U << i)))
 			continue;
-		pid_t pid = clone_process(clone_flags[i], -1, &pidfd);
-		if (!pid)
-			_exit(0);
-		if (pid < 0) {
-			log_warn("workers get no %s namespace of their own: %s", namespace_names[i], strerror(errno));
-			refused |= 1U << i;
-			continue;
-		}
-		siginfo_t end;
-		while (waitid(P_PIDFD, (id_t)pidfd, &end, WEXITED) && errno == EINTR)
-			;
-		close(pidfd);
+		log_warn("workers get no %s namespace of their own: %s", namespace_names[i], strerror(-r));
+		refused |= 1U << i;
 	}
 }
 
@@ -220,17 +249,14 @@ int priv_spawn(const struct spawn *what, struct spawned *ret)
 	snprintf(score, sizeof score, "%d", what->oom_score);
 	char realtime[] = "realtime";
 	char *argv[] = { name, uid, what->realtime ? realtime : NULL, NULL };
-	unsigned namespaces = what->namespaces & ~refused;
 	int pidfd = -1;
-	pid_t pid = clone_process(flags_of(namespaces), what->cgroup, &pidfd);
-	if (pid < 0 && namespaces && (errno == EPERM || errno == EINVAL || errno == ENOSPC || errno == EUSERS)) {
-		find_refused(namespaces);
-		namespaces &= ~refused;
-		pid = clone_process(flags_of(namespaces), what->cgroup, &pidfd);
-	}
+	if (what->namespaces)
+		find_refused(what->namespaces);
+	unsigned namespaces = what->namespaces & ~refused;
+	pid_t pid = clone_process(at_birth(namespaces), what->cgroup, &pidfd);
 	int error = errno;
 	if (!pid)
-		child(what, argv, score);
+		child(what, namespaces, argv, score);
 	if (pid < 0)
 		return -error;
 	*ret = (struct spawned) { pid, pidfd, namespaces };

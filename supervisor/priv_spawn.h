@@ -1,4 +1,4 @@
-/* From nothing to a worker's exec: clone into new namespaces, limits, three null devices and the channel, exec. The
+/* From nothing to a worker's exec: clone, new namespaces, limits, three null devices and the channel, exec. The
  * worker does the rest itself (worker/kit/lockdown.c) and verify.c looks whether it did. */
 #ifndef SUPERVISOR_PRIV_SPAWN_H
 #define SUPERVISOR_PRIV_SPAWN_H
@@ -28,7 +28,7 @@ struct spawned {
 /* Once, before the first spawn: an fd that tells a child that we died, /dev/null. */
 int priv_spawn_init(void);
 
-/* 0 or -errno. Namespaces that are refused are left out and logged by name, once. */
+/* 0 or -errno. Namespaces that are refused at the first spawn are left out and logged by name. */
 int priv_spawn(const struct spawn *what, struct spawned *ret);
 
 /* Exit codes of a child that did not get to its exec: in words, NULL for other codes. */
