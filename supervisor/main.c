@@ -207,6 +207,7 @@ static int prepare(struct supervisor *s)
 static int give_up_privilege(void)
 {
 	priv_self_oom();
+	priv_self_nice();
 	int r = priv_self_capabilities();
 #ifndef BULKHEAD_SANITIZE                         /* the leak checker looks at itself in /proc */
 	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* no other process of root's reads our memory by accident */

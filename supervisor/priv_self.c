@@ -7,10 +7,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
+#include <sched.h>
 #include <seccomp.h>
 #include <string.h>
 #include <sys/capability.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -36,7 +38,8 @@ static const struct {
 	{ CAP_SETGID, "likewise" },
 	{ CAP_SETPCAP, "used by the workers, once, to empty their bounding set" },
 	{ CAP_SYS_CHROOT, "used by the workers, once, to leave our root" },
-	{ CAP_SYS_NICE, "used by the workers, once, for real-time priority where its limit cannot be raised" },
+	{ CAP_SYS_NICE, "our own nice value; used by the workers, once, for real-time priority where its limit cannot "
+			"be raised" },
 	{ CAP_SYS_RESOURCE, "raises the limit of real-time priority for the workers" },
 	{ CAP_KILL, "SIGKILL to workers, which have another user" },
 	{ CAP_CHOWN, "gives the status socket to its group" },
@@ -110,6 +113,21 @@ void priv_self_oom(void)
 	cleanup_close int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
 	if (fd < 0 || write(fd, score, sizeof score - 1) < 0)
 		log_debug("oom_score_adj: %s", strerror(errno));
+}
+
+/* Whoever watches has to get to it while others are busy, and needs little. An operator's own choice stays; children begin anew.
+ *
+ * Not real-time priority: with it waitid() never came back. The kernel drops what is cached of /proc/WORKER there, and while
+ * somebody else holds a part of that it tries again without sleeping; who held it waited for the same CPU (Linux 6.18,
+ * shrink_dcache_parent). */
+void priv_self_nice(void)
+{
+	enum { NICE = -20 };
+	struct sched_param plain = { 0 };
+	if (getpriority(PRIO_PROCESS, 0) || sched_getscheduler(0) != SCHED_OTHER)
+		return;
+	if (sched_setscheduler(0, SCHED_OTHER | SCHED_RESET_ON_FORK, &plain) || setpriority(PRIO_PROCESS, 0, NICE))
+		log_debug("nice value: %s", strerror(errno));
 }
 
 /* The filter is inherited: it must also allow what a worker does until its own one is in place, and what that one
@@ -303,7 +321,7 @@ static const struct {
 	{ SCMP_SYS(umount2), "likewise" },
 	{ SCMP_SYS(pivot_root), "likewise" },
 	{ SCMP_SYS(chroot), "likewise, where pivot_root is refused" },
-	{ SCMP_SYS(unshare), "workers leave our mount namespace, and prove that they cannot any more" },
+	{ SCMP_SYS(unshare), "workers leave our namespaces, and prove that they cannot any more" },
 	{ SCMP_SYS(setuid), "workers prove that they cannot become root again" },
 	{ SCMP_SYS(setgid), "likewise" },
 	{ SCMP_SYS(setresuid), "workers become their user" },

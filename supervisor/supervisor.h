@@ -300,6 +300,7 @@ int options_parse(struct supervisor *s, int argc, char **argv);
 int priv_self_capabilities(void);
 int priv_self_filter(void);
 void priv_self_oom(void);
+void priv_self_nice(void);
 
 /* runtime.c: the runtime directory. 0 or -errno, logged. */
 int runtime_open(struct supervisor *s);
