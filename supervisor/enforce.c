@@ -207,6 +207,22 @@ static bool can_be_measured(const struct worker *w)
 	return life_has_process(&w->life) && w->life.state != LIFE_DEAD && w->life.state != LIFE_QUARANTINED;
 }
 
+/* One of us a second, whoever was not weighed for longest. */
+static void weigh_one(struct supervisor *s, int64_t now)
+{
+	struct weight *next = &s->weight;
+	pid_t pid = getpid();
+	for (unsigned i = 0; i < s->workers_count; i++) {
+		struct worker *w = &s->workers[i];
+		if (!can_be_measured(w) || w->measured.weight.weighed_ns >= next->weighed_ns)
+			continue;
+		next = &w->measured.weight;
+		pid = w->pid;
+	}
+	next->pss_bytes = usage_pss(pid);
+	next->weighed_ns = now;
+}
+
 static void on_enforce(void *context)
 {
 	struct supervisor *s = context;
@@ -217,6 +233,7 @@ static void on_enforce(void *context)
 	if (second) {
 		next_second_ns = now + SECOND_MS * NS_PER_MS;
 		look_at_pressure(s, now);
+		weigh_one(s, now);
 	}
 	for (unsigned i = 0; i < 2 * s->workers_count; i++) {
 		struct worker *w = i < s->workers_count ? &s->workers[i] : &s->heirs[i - s->workers_count];

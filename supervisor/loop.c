@@ -21,7 +21,8 @@ static struct {
 } signals = { .fd = -1 };
 static int64_t turn_ns; /* when the first callback of this turn began; 0: none yet */
 static int64_t stall_ns_max;
-enum { STALL_BUCKETS = 32 }; /* by powers of two of a microsecond: to half an hour */
+/* Of microseconds: each power of two in four parts, to half an hour. */
+enum { STALL_PARTS = 4, STALL_BUCKETS = 32 * STALL_PARTS };
 static uint64_t stalls[STALL_BUCKETS], turns;
 
 int loop_init(void)
@@ -48,10 +49,25 @@ void loop_free(void)
 	base = NULL;
 }
 
+static unsigned bucket_of(uint64_t us)
+{
+	if (us < STALL_PARTS)
+		return (unsigned)us;
+	unsigned power = 63U - (unsigned)__builtin_clzll(us);
+	return (power - 1) * STALL_PARTS + (unsigned)(us >> (power - 2)) % STALL_PARTS;
+}
+
+/* Where a bucket begins. */
+static uint64_t bucket_us(unsigned bucket)
+{
+	if (bucket < STALL_PARTS)
+		return bucket;
+	return (uint64_t)(STALL_PARTS + bucket % STALL_PARTS) << (bucket / STALL_PARTS - 1);
+}
+
 static void note_stall(int64_t ns)
 {
-	uint64_t us = (uint64_t)(ns / NS_PER_US);
-	unsigned bucket = us ? 64U - (unsigned)__builtin_clzll(us) : 0;
+	unsigned bucket = bucket_of((uint64_t)(ns / NS_PER_US));
 	stalls[bucket < STALL_BUCKETS ? bucket : STALL_BUCKETS - 1]++;
 	turns++;
 	if (ns > stall_ns_max)
@@ -87,7 +103,7 @@ uint64_t loop_stall_us(unsigned percent)
 	for (unsigned i = 0; i < STALL_BUCKETS; i++) {
 		below += stalls[i];
 		if (below && below * 100 >= turns * percent)
-			return 1ULL << i;
+			return bucket_us(i + 1);
 	}
 	return 0;
 }

@@ -28,7 +28,7 @@ int loop_run(void); /* until loop_stop; 0 or -errno */
 void loop_stop(void);
 /* Longest time that one turn of the loop spent in callbacks, in microseconds. */
 uint64_t loop_stall_us_max(void);
-/* The time below which `percent` of all turns stayed, to the next power of two; and their number. */
+/* The time below which `percent` of all turns stayed, to a quarter of a power of two; and their number. */
 uint64_t loop_stall_us(unsigned percent);
 uint64_t loop_turns(void);
 

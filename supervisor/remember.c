@@ -18,6 +18,8 @@ enum {
 	FILE_MAX_BYTES = 16 << 10,
 	STALE_S = 600,     /* what failed longer ago than this is given a new chance */
 	FIRST_WAIT_S = 30, /* less than systemd's patience with a start */
+	SAVE_MS =
+		200, /* ends that come together are written together: a file may take milliseconds, and ends may be many */
 };
 
 static const char name[] = "backoff", fresh[] = ".backoff.new";
@@ -64,11 +66,14 @@ void remember_load(struct supervisor *s)
 		take_line(s, line);
 }
 
-void remember_save(struct supervisor *s)
+static void save(void *context)
 {
+	struct supervisor *s = context;
 	char text[FILE_MAX_BYTES];
 	size_t at = 0;
-	if (s->record.on || s->stopping)
+	s->remembering = false;
+	s->remembered_ns = monotonic_ns();
+	if (s->stopping)
 		return;
 	for (unsigned i = 0; i < s->workers_count; i++) {
 		const struct worker *w = &s->workers[i];
@@ -85,4 +90,16 @@ void remember_save(struct supervisor *s)
 	if (fd < 0 || at > sizeof text || write(fd, text, at) != (ssize_t)at ||
 		renameat(s->runtime_fd, fresh, s->runtime_fd, name))
 		log_debug("%s/%s: %s", s->config.runtime_directory, name, strerror(errno));
+}
+
+void remember_save(struct supervisor *s)
+{
+	if (s->record.on || s->stopping || s->remembering)
+		return;
+	if (monotonic_ns() - s->remembered_ns >= SAVE_MS * NS_PER_MS) {
+		save(s);
+		return;
+	}
+	s->remembering = true;
+	timer_set(&s->remember, SAVE_MS * NS_PER_MS, save, s);
 }

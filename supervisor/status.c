@@ -15,11 +15,13 @@
 #include <sys/un.h>
 
 enum {
-	BACKLOG = 128,        /* connected and not accepted; beyond, the kernel tells a client to come again */
-	ACCEPTS_PER_TURN = 4, /* then the others have their turn; who came in this turn is still there in the next */
-	ACCEPTS_PER_S = 2000, /* a few per cent of a CPU, whatever a crowd does */
-	ACCEPT_PAUSE_MS = 10, /* over that */
-	RECOVERY_MS = 1000,   /* without fds or memory, accepting again at once would spin */
+	BACKLOG = 128,               /* connected and not accepted; beyond, the kernel tells a client to come again */
+	ANSWERS_PER_TURN = 2,        /* of the loop, to those who are in; an answer takes 0.1 ms */
+	ACCEPTS_PER_S = 2000,        /* a few per cent of a CPU, whatever a crowd does */
+	ACCEPT_PAUSE_MS = 10,        /* over that */
+	ANSWERS_IN_ALL_PER_S = 3000, /* a fifth of a CPU; who asks for more waits */
+	REST_MS = 10,                /* for that long */
+	RECOVERY_MS = 1000,          /* without fds or memory, accepting again at once would spin */
 	ANSWERS_PER_S =
 		100, /* to all users but root together: who comes anew for each question has a fresh bucket each time */
 	GROUPS_MAX = 256, /* of a client; one with more is judged by its first ones */
@@ -31,7 +33,7 @@ struct client {
 	struct supervisor *supervisor;
 	struct channel channel; /* fd -1: the place is free */
 	struct watch watch;
-	struct timer idle;
+	struct timer idle, rest;
 	struct bucket bucket;
 	uid_t uid;
 	pid_t pid;
@@ -45,7 +47,11 @@ static struct client clients[STATUS_CLIENTS_MAX];
 static int listener = -1;
 static struct watch listener_watch;
 static struct timer accept_pause;
-static struct bucket accepts, answers; /* answers: to users other than root */
+static struct bucket accepts, answers, all_answers; /* answers: to users other than root */
+static struct {
+	uint64_t turn;
+	unsigned answers;
+} now_answered;
 
 static void on_client(void *context, short what);
 
@@ -53,6 +59,7 @@ static void drop(struct client *c)
 {
 	watch_clear(&c->watch);
 	timer_clear(&c->idle);
+	timer_clear(&c->rest);
 	channel_close(&c->channel);
 	free(c->answer);
 	c->answer = NULL;
@@ -161,11 +168,33 @@ void status_targets(struct supervisor *s)
 	}
 }
 
+static void on_rest(void *context)
+{
+	struct client *c = context;
+	watch_set(&c->watch, c->channel.fd, EV_READ, on_client, c);
+}
+
+/* Not in this turn, or not for a while: what it asked stays where it is. */
+static bool must_wait(struct client *c)
+{
+	if (now_answered.turn != loop_turns())
+		now_answered.answers = 0;
+	now_answered.turn = loop_turns();
+	if (now_answered.answers == ANSWERS_PER_TURN)
+		return true;
+	now_answered.answers++;
+	if (bucket_take(&all_answers, ANSWERS_IN_ALL_PER_S, monotonic_ns()))
+		return false;
+	watch_clear(&c->watch);
+	timer_set(&c->rest, REST_MS * NS_PER_MS, on_rest, c);
+	return true;
+}
+
 static void on_client(void *context, short what)
 {
 	struct client *c = context;
 	(void)what;
-	if (!send_answer(c) || c->answer)
+	if (!send_answer(c) || c->answer || must_wait(c))
 		return;
 	take_question(c);
 }
@@ -222,7 +251,7 @@ static void welcome(struct supervisor *s, int fd)
 	c->pid = peer.pid;
 	watch_set(&c->watch, fd, EV_READ, on_client, c);
 	expect(c);
-	on_client(c, EV_READ); /* most have asked already: an answer now cannot be lost to a crowd that comes after */
+	take_question(c); /* most have asked already: an answer now cannot be lost to a crowd that comes after */
 }
 
 static void on_connect(void *context, short what);
@@ -238,25 +267,21 @@ static void pause_accepting(struct supervisor *s, int ms)
 	timer_set(&accept_pause, ms * NS_PER_MS, on_accept_pause, s);
 }
 
+/* One a turn: then the others have their turn. */
 static void on_connect(void *context, short what)
 {
 	struct supervisor *s = context;
 	(void)what;
-	for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
-		if (!bucket_take(&accepts, ACCEPTS_PER_S, monotonic_ns())) {
-			pause_accepting(s, ACCEPT_PAUSE_MS);
-			return;
-		}
-		int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-		if (fd >= 0) {
-			welcome(s, fd);
-			continue;
-		}
-		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-			log_warn("status: %s", strerror(errno));
-			pause_accepting(s, RECOVERY_MS);
-		}
+	if (!bucket_take(&accepts, ACCEPTS_PER_S, monotonic_ns())) {
+		pause_accepting(s, ACCEPT_PAUSE_MS);
 		return;
+	}
+	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (fd >= 0) {
+		welcome(s, fd);
+	} else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+		log_warn("status: %s", strerror(errno));
+		pause_accepting(s, RECOVERY_MS);
 	}
 }
 

@@ -66,7 +66,7 @@ static void put_supervisor(msgpack_packer *p, const struct supervisor *s)
 	key_u(p, "pid", (uint64_t)getpid());
 	key_seconds(p, "uptime_s", monotonic_ns() - s->started_ns);
 	key_u(p, "rss_bytes", u.rss_bytes);
-	key_u(p, "pss_bytes", u.pss_bytes);
+	key_u(p, "pss_bytes", s->weight.pss_bytes);
 	key_seconds(p, "cpu_s", (int64_t)u.cpu_ns);
 	key_u(p, "fds", u.fds);
 	key_u(p, "loop_stall_us_max", loop_stall_us_max());
@@ -160,7 +160,7 @@ static void put_worker(msgpack_packer *p, const struct worker *w)
 	put_budget(p, w, &u);
 	key_text(p, "last_cause", cause_name(w->life.cause));
 	key_u(p, "rss_bytes", u.rss_bytes);
-	key_u(p, "pss_bytes", u.pss_bytes);
+	key_u(p, "pss_bytes", lives ? w->measured.weight.pss_bytes : 0);
 	key_seconds(p, "cpu_s", (int64_t)u.cpu_ns);
 	key_u(p, "fds", u.fds);
 	key_u(p, "leases", w->supervisor->ledger.fds[w->owner]);

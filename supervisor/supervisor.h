@@ -91,8 +91,15 @@ struct status_request {
 	char argument[32];
 };
 
+/* PSS, of some seconds ago: a walk through all pages is too long for the turn that answers a question. */
+struct weight {
+	uint64_t pss_bytes;
+	int64_t weighed_ns; /* 0: not yet */
+};
+
 /* What enforce.c saw last of a process. */
 struct measured {
+	struct weight weight;
 	int memory_fd;        /* owned: usage_open_memory; -1 */
 	uint64_t memory;      /* anonymous memory in RAM, bytes */
 	uint64_t memory_most; /* of this incarnation */
@@ -264,7 +271,9 @@ struct supervisor {
 	const char *libexec; /* where the workers are */
 	int exit_code;
 	bool stopping;
-	int64_t started_ns;
+	bool remembering; /* the timer `remember` runs */
+	int64_t started_ns, remembered_ns;
+	struct weight weight;
 	int runtime_fd, lock_fd; /* owned: the runtime directory, and its lock */
 	gid_t status_gid;        /* (gid_t)-1: root only */
 	const char *config_path; /* NULL: the usual one, if it is there */
@@ -286,7 +295,7 @@ struct supervisor {
 	unsigned start_flags; /* enum start_flag, fixed when the first snapshot opens */
 	struct perf perf;
 	struct snapshots snapshots;
-	struct timer tick, reconcile, enforce, stop_timer;
+	struct timer tick, reconcile, enforce, remember, stop_timer;
 	struct watch owner_gone, ready_gone;
 };
 
@@ -334,7 +343,7 @@ void handover_gone(struct worker *w);       /* a post's process, or an heir, has
 
 /* remember.c: how often each worker failed, kept in the runtime directory: a restart of ours is no amnesty */
 void remember_load(struct supervisor *s);
-void remember_save(struct supervisor *s);
+void remember_save(struct supervisor *s); /* soon */
 
 /* operate.c: what operators may order. The answer is in words, for them; true: done. */
 bool operate(struct supervisor *s, const struct status_request *request, const char *who, char *words, size_t size);

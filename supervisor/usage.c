@@ -82,18 +82,21 @@ int usage_memory(int fd, uint64_t *ret)
 	return 0;
 }
 
+uint64_t usage_pss(pid_t pid)
+{
+	char text[PROC_FILE_MAX_BYTES];
+	uint64_t kib;
+	const char *pss = read_file(pid, "smaps_rollup", text) < 0 ? NULL : strstr(text, "\nPss:");
+	return pss && sscanf(pss, " Pss: %" SCNu64, &kib) == 1 ? kib << 10 : 0;
+}
+
 void usage_read(pid_t pid, struct usage *ret)
 {
 	char text[PROC_FILE_MAX_BYTES];
 	struct usage u = { 0 };
-	uint64_t pages, kib;
+	uint64_t pages;
 	if (read_file(pid, "statm", text) >= 0 && sscanf(text, "%*u %" SCNu64, &pages) == 1)
 		u.rss_bytes = pages * (uint64_t)sysconf(_SC_PAGESIZE);
-	if (read_file(pid, "smaps_rollup", text) >= 0) {
-		const char *pss = strstr(text, "\nPss:");
-		if (pss && sscanf(pss, " Pss: %" SCNu64, &kib) == 1)
-			u.pss_bytes = kib << 10;
-	}
 	struct usage_times times;
 	if (!usage_times(pid, &times))
 		u.cpu_ns = (uint64_t)times.cpu_ns;

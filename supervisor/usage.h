@@ -6,12 +6,14 @@
 #include <sys/types.h>
 
 struct usage {
-	uint64_t rss_bytes, pss_bytes, cpu_ns;
+	uint64_t rss_bytes, cpu_ns;
 	uint32_t fds;
 };
 
 /* Fields that cannot be read stay 0. */
 void usage_read(pid_t pid, struct usage *ret);
+/* Its memory with a share of what it shares, in bytes; 0: cannot be read. The kernel walks all its pages for that. */
+uint64_t usage_pss(pid_t pid);
 /* Anonymous memory in RAM, in bytes, by the fd of usage_open_memory, which is kept: asking often costs a fifth then. An fd, 0 or
  * -errno. */
 int usage_open_memory(pid_t pid);
