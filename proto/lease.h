@@ -23,7 +23,7 @@ enum lease_kind {
 	LEASE_STREAM,    /* a profile stream's memfd, to write: values: snapshot id, bytes already committed */
 	LEASE_PART,      /* a finished profile stream, to read: values: index of the worker, committed bytes */
 	LEASE_MISSED, /* a lane, read-only, whose reader was late: values: index of the worker, CPUs << 32 | ring size in bytes */
-	LEASE_OUTPUT, /* a file to write: values: enum output_format */
+	LEASE_OUTPUT, /* a file to write: values: enum output_format; 1: it is to be on the disk before the answer */
 	LEASE_ROUTES, /* the sampler's memory of who was asked for and whose is whose (routes.h) */
 };
 

@@ -325,7 +325,7 @@ static bool lend_outputs(struct supervisor *s, struct worker *merge)
 		return true;
 	}
 	for (unsigned format = 0; format < OUTPUT_FORMAT_MAX; format++)
-		if (all->outputs.fd[format] >= 0 && !lend(merge, LEASE_OUTPUT, all->outputs.fd[format], format, 0))
+		if (all->outputs.fd[format] >= 0 && !lend(merge, LEASE_OUTPUT, all->outputs.fd[format], format, 1))
 			return false;
 	return true;
 }

@@ -208,15 +208,16 @@ static void move_link(struct output *o, const char *target, enum output_format f
 	log_warn("cannot move the link %s/%s: %s", o->path, name, strerror(errno));
 }
 
-static int sync_files(struct output *o, const struct output_set *set)
+/* Merge has seen to it that they are on the disk: a loop does not wait for one. */
+static int check_files(struct output *o, const struct output_set *set)
 {
 	for (int i = 0; i < OUTPUT_FORMAT_MAX; i++) {
 		struct stat st;
 		if (set->fd[i] < 0)
 			continue;
-		int err = fsync(set->fd[i]) || fstat(set->fd[i], &st) ? -errno
-			  : st.st_size || i == OUTPUT_FOLDED          ? 0
-								      : -ENODATA; /* no samples: no lines */
+		int err = fstat(set->fd[i], &st)             ? -errno
+			  : st.st_size || i == OUTPUT_FOLDED ? 0
+							     : -ENODATA; /* no samples: no lines */
 		if (err) {
 			log_error("%s: the snapshot's %s file was not written: %s", o->path,
 				output_format_name((enum output_format)i),
@@ -230,7 +231,7 @@ static int sync_files(struct output *o, const struct output_set *set)
 int output_commit(struct output *o, struct output_set *set, int64_t end_ns)
 {
 	struct output_name name = { .time = end_ns / NS_PER_S, .number = 1 };
-	int err = sync_files(o, set);
+	int err = check_files(o, set);
 	if (!err) {
 		do
 			err = rename_all(o, set, &name);
@@ -250,8 +251,6 @@ int output_commit(struct output *o, struct output_set *set, int64_t end_ns)
 		set->temporary[i][0] = 0;
 		move_link(o, final, (enum output_format)i);
 	}
-	if (fsync(o->dir))
-		log_warn("cannot sync %s: %s", o->path, strerror(errno));
 	retention_add(&o->retention, set->fd);
 	output_abandon(o, set); /* closes: nothing is left to remove */
 	err = retention_apply(&o->retention, o->dir, &name, name.time);

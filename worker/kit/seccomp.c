@@ -25,6 +25,7 @@ static const struct allowed allowed[] = {
 	{ SCMP_SYS(pread64), ALWAYS },
 	{ SCMP_SYS(pwrite64), IF_WRITES },
 	{ SCMP_SYS(ftruncate), IF_WRITES },
+	{ SCMP_SYS(fsync), IF_WRITES },
 	{ SCMP_SYS(lseek), ALWAYS },
 	{ SCMP_SYS(fstat), ALWAYS },
 	{ SCMP_SYS(newfstatat), ALWAYS }, /* fstat of newer C libraries; the root is empty */

@@ -101,7 +101,7 @@ static void count_damage(uint64_t counters[COUNTER_MAX])
 	counters[COUNTER_lane_damaged] = left > 0 ? (uint64_t)left : 0;
 }
 
-static int encode(const struct profile *profile, const struct profile_meta *meta, const struct lent *output)
+static int encode_as(const struct profile *profile, const struct profile_meta *meta, const struct lent *output)
 {
 	switch (output->value[0]) {
 	case OUTPUT_PPROF:
@@ -115,6 +115,13 @@ static int encode(const struct profile *profile, const struct profile_meta *meta
 	default:
 		return -EINVAL;
 	}
+}
+
+/* A disk may take long, so it is for us to wait for it. */
+static int encode(const struct profile *profile, const struct profile_meta *meta, const struct lent *output)
+{
+	int r = encode_as(profile, meta, output);
+	return !r && output->value[1] && fsync(output->fd) ? -errno : r;
 }
 
 static void copy_text(char *to, size_t size, const struct field *from)
