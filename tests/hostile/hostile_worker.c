@@ -107,15 +107,21 @@ static void breach(void)
 		__atomic_store_n(at, clock_now(CLOCK_MONOTONIC), __ATOMIC_RELEASE);
 }
 
+/* A file beside the executable; -1: there is none. */
+static int open_beside(const char *name, int flags)
+{
+	char path[512], whole[600];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof path);
+	char *slash = n > 0 ? memrchr(path, '/', (size_t)n) : NULL;
+	if (!slash)
+		return -1;
+	snprintf(whole, sizeof whole, "%.*s/%s", (int)(slash - path), path, name);
+	return open(whole, flags | O_CLOEXEC);
+}
+
 static void open_crime(void)
 {
-	char path[512];
-	ssize_t n = readlink("/proc/self/exe", path, sizeof path - sizeof "crime");
-	char *name = n > 0 ? memrchr(path, '/', (size_t)n) : NULL;
-	if (!name)
-		return;
-	strcpy(name + 1, "crime");
-	int fd = open(path, O_RDWR | O_CLOEXEC);
+	int fd = open_beside("crime", O_RDWR);
 	if (fd < 0)
 		return;
 	void *shared = mmap(NULL, sizeof *crime, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -869,6 +875,14 @@ static void claim(void)
 
 static unsigned own_uid; /* argv[1] */
 
+/* In a file system that does not answer, where SIGKILL does not end it; past the cache, so that each asks for itself. */
+static void do_hang_in_file(void)
+{
+	static _Alignas(4096) char page[4096];
+	int fd = open_beside("stalled", O_RDONLY | O_DIRECT);
+	_exit(read(fd, page, sizeof page) < 0);
+}
+
 static void do_no_lockdown(void)
 {
 	claim();
@@ -1032,6 +1046,7 @@ static const struct action actions[] = {
 	{ "keeps_a_directory", BEFORE, do_keeps_a_directory },
 	{ "keeps_a_socket", BEFORE, do_keeps_a_socket },
 	{ "writes_before_ready", BEFORE, do_writes_before_ready },
+	{ "hang_in_file", BEFORE, do_hang_in_file },
 };
 
 /* The comm and the parent of a process; /proc is still the host's. 0: no such process. */

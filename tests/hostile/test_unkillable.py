@@ -33,7 +33,7 @@ NOT_READ = r"\[not read: its memory hung a reader\]"
 def programs() -> None:
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         pytest.skip("there is no /dev/fuse here")
-    names = ("fuse_stall", "fuse_target")
+    names = ("fuse_stall", "fuse_target", "native.hang_in_file")
     harness.build(harness.SOURCE / "tests" / "hostile", HOSTILE, *(str(HOSTILE / name) for name in names))
 
 
@@ -380,3 +380,54 @@ def test_service_ends_without_waiting_for_the_quarantined(
         assert threads_in_d(old)
         file_system.end()
         wait_for(lambda: not threads_in_d(old), "it to end with the daemon")
+
+
+def test_no_more_than_eight_are_kept_beside(
+    service: Callable[..., Service], daemon: Callable[..., Daemon], directory: Path
+) -> None:
+    """Nine workers hang one after the other: the ninth stays in its post, which is empty of work until the daemon answers."""
+    file_system = daemon()
+    libexec = directory / "libexec"
+    libexec.mkdir()
+    for program in harness.BIN.glob("bulkhead-*"):
+        shutil.copy2(program, libexec)
+    (libexec / "stalled").symlink_to(file_system.file)
+    config = {"snapshot": {"interval": "2s", "deadline": "2s"}, "supervisor": {"backoff_max": "100ms"}}
+    with service(config, libexec).start() as one:
+        pids = one.status()["ledger"]["pids"]
+        file_system.stall()
+        real = libexec / "bulkhead-native"
+        real.rename(libexec / "real")
+        shutil.copy2(HOSTILE / "native.hang_in_file", real)
+        one.kill_worker("native")
+
+        # Each has 5 s to start, and 1 s to end.
+        def hanging() -> bool:
+            return len(quarantined(one)) == QUARANTINE_MAX + 1
+
+        wait_for(hanging, f"nine to hang:\n{one.log()[-3000:]}", patience=(QUARANTINE_MAX + 1) * 10)
+        row = post(one, "native")
+        assert row["state"] == "quarantined" and row["pid"], row
+        assert f"native: process {row['pid']} does not end, and {QUARANTINE_MAX} others before it did not" in one.log()
+        words = f"native is not running: its process {row['pid']} cannot be killed, and {QUARANTINE_MAX} others could not before it"
+        assert any(words in problem for problem in one.status()["problems"]), one.status()["problems"]
+        processes = [row for row in ledger(one) if row["kind"] == "process"]
+        assert len(processes) == pids + QUARANTINE_MAX, processes
+        before = len(one.profiles())
+        one.wait_profiles(2)  # the others work on
+        assert post(one, "native")["pid"] == row["pid"] and len(one.profiles()) > before
+
+        real.unlink()
+        (libexec / "real").rename(real)
+        file_system.go_on()
+        wait_for(lambda: not quarantined(one), f"all of them to be reaped:\n{one.log()[-3000:]}")
+        wait_post_running(one, "native")
+        status = one.status()
+        # the ninth moves to the first place that is free, if it has not ended by then
+        assert status["ledger"]["pids"] == pids, status["ledger"]
+        assert QUARANTINE_MAX <= status["ledger"]["quarantined_ever"] <= QUARANTINE_MAX + 1, status["ledger"]
+        assert not [row for row in ledger(one) if row["owner"] == "quarantine"]
+        one.wait_profiles(2)
+        problems = one.status()["problems"]
+        assert not [words for words in problems if "native" in words], problems
+        assert one.stop() == 0
