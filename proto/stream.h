@@ -11,7 +11,7 @@
  *   STRING   raw bytes (as the target has them; merge escapes)
  *   MAPPING  file string, build-id string (hex text), start, limit, file offset
  *   FRAME    kind, mapping, address, name string, file string, line, start line
- *            address: for native code in the file's own numbering (pprof adds mapping start - offset); kernel: run-time
+ *            address: for native code in the file's own numbering, as the mapping's start and limit; kernel: run-time
  * address NAME     frame, name string, file string, line, start line: a name found later than its frame was first seen
  *   TASK     pid, start time (clock ticks since boot), comm string, thread name string, container id string
  *   STACK    frame ids, leaf first; never 0

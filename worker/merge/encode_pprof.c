@@ -245,18 +245,12 @@ static uint64_t function_name(const struct profile_frame *f)
 	return f->name ? string_index(f->name) : STRING_UNKNOWN_KERNEL;
 }
 
-/* A frame is a location, under the frame's id. Its address is the one in the process, as pprof wants: a native frame's
- * own counts from where its file begins. */
+/* A frame is a location, under the frame's id. A native frame's address and its mapping are both in the file's own numbering, as if the
+ * file had been loaded where it says: so pprof finds the one in the other, whatever kind of ELF file it is. */
 static int put_location(struct pprof *e, uint32_t id)
 {
 	struct profile_frame f = profile_frame(e->p, id);
-	uint64_t address = f.address, mapping = f.mapping;
-	if (f.kind == FRAME_KERNEL) {
-		mapping = (uint64_t)profile_mapping_count(e->p) + 1;
-	} else if (f.kind == FRAME_NATIVE && f.mapping) {
-		struct profile_mapping m = profile_mapping(e->p, f.mapping);
-		address += m.start - m.offset;
-	}
+	uint64_t mapping = f.kind == FRAME_KERNEL ? (uint64_t)profile_mapping_count(e->p) + 1 : f.mapping;
 	struct function_key key = { (uint32_t)function_name(&f), (uint32_t)string_index(f.file), f.start_line };
 	uint32_t function;
 	int r = intern(&e->functions, &key, sizeof key, &function);
@@ -265,7 +259,7 @@ static int put_location(struct pprof *e, uint32_t id)
 	begin(e);
 	protobuf_uint(&e->message, LOCATION_ID, id);
 	protobuf_uint(&e->message, LOCATION_MAPPING_ID, mapping);
-	protobuf_uint(&e->message, LOCATION_ADDRESS, address);
+	protobuf_uint(&e->message, LOCATION_ADDRESS, f.address);
 	buf_clear(&e->part);
 	protobuf_uint(&e->part, LINE_FUNCTION_ID, function);
 	protobuf_uint(&e->part, LINE_LINE, f.line);

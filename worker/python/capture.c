@@ -131,7 +131,7 @@ static void read_chunks(struct scratch *s, const uint8_t *thread)
 struct walk {
 	struct scratch *scratch;
 	struct python_frame *frames;
-	uint32_t n;
+	uint32_t n, from; /* from: where this chain begins */
 	uint64_t root,
 		root_at; /* what the thread state, or the _PyCFrame, says is the innermost frame, and where it says so */
 };
@@ -302,7 +302,7 @@ static enum python_status walk_cframes(struct walk *w, uint64_t cframe, uint64_t
 static enum python_status walk(struct walk *w, const uint8_t *thread, uint64_t thread_at)
 {
 	const struct python_layout *l = w->scratch->layout;
-	w->n = 0;
+	w->n = w->from;
 	w->root_at = thread_at + l->frame;
 	w->root = word(thread, l->frame);
 	if (l->datastack_chunk == PYTHON_NONE)
@@ -387,28 +387,75 @@ static enum python_status status_of(int error)
 	return error == -ENOENT ? PYTHON_NO_THREAD : PYTHON_UNREADABLE;
 }
 
-static enum python_status capture(struct python_process *p, struct scratch *s, struct walk *w)
+/* The frames of one thread state, behind those that are there already. */
+static enum python_status capture_one(struct scratch *s, struct walk *w, uint64_t at, uint8_t *thread)
 {
-	static _Thread_local uint8_t thread[PYTHON_THREAD_MAX];
-	uint64_t at, root;
-	int r = python_thread_find(s->read, p, thread, &at, &s->reads);
-	if (r < 0)
-		return status_of(r);
+	const struct python_layout *l = s->layout;
+	uint64_t root;
 	for (int i = 0; i < TRIES; i++) {
-		s->nblocks = s->reads = 0;
+		s->nblocks = 0;
 		s->used = 0;
 		add_block(s, s->read->sample->regs[REG_SP], s->read->stack, s->read->stack_bytes);
-		add_block(s, at, thread, p->layout.thread_bytes);
+		add_block(s, at, thread, l->thread_bytes);
 		enum python_status status = walk(w, thread, at);
-		s->reads += 2;
+		s->reads++;
 		/* Other threads of the process run on: the root says whether it was ours all the time. */
 		if (status != PYTHON_WHOLE ||
 			(!window_read(s->read, w->root_at, &root, sizeof root) && root == w->root))
 			return status;
-		if (window_read(s->read, at, thread, p->layout.thread_bytes) < 0)
+		s->reads++;
+		if (window_read(s->read, at, thread, l->thread_bytes) < 0)
 			return PYTHON_UNREADABLE;
 	}
 	return PYTHON_TORN;
+}
+
+/* Where on the C stack the innermost call of a chain is. */
+static uint64_t place_of(const struct python_frame *frames, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		if (!frames[i].code)
+			return frames[i].instruction;
+	return UINT64_MAX;
+}
+
+/* A thread that is in several interpreters has a chain in each: the one whose calls are further down the C stack comes first. */
+static void order_last(struct walk *w, uint32_t *starts, uint32_t n)
+{
+	uint32_t from = starts[n - 1], length = w->n - from, to = n - 1;
+	uint64_t place = place_of(w->frames + from, length);
+	uint8_t *room = w->scratch->memory;
+	size_t bytes = length * sizeof *w->frames;
+	while (to && place < place_of(w->frames + starts[to - 1], from - starts[to - 1]))
+		to--;
+	if (to == n - 1 || bytes > SCRATCH_BYTES)
+		return;
+	memcpy(room, w->frames + from, bytes);
+	memmove(w->frames + starts[to] + length, w->frames + starts[to], (from - starts[to]) * sizeof *w->frames);
+	memcpy(w->frames + starts[to], room, bytes);
+	for (uint32_t i = n - 1; i > to; i--)
+		starts[i] = starts[i - 1] + length;
+}
+
+static enum python_status capture(struct python_process *p, struct scratch *s, struct walk *w)
+{
+	static _Thread_local uint8_t thread[PYTHON_THREAD_MAX];
+	uint64_t states[PYTHON_STATES_MAX];
+	uint32_t starts[PYTHON_STATES_MAX], n = 0;
+	int found = python_thread_find(s->read, p, thread, states, &s->reads);
+	if (found < 0)
+		return status_of(found);
+	for (int i = 0; i < found; i++) {
+		if (i && window_read(s->read, states[i], thread, p->layout.thread_bytes) < 0)
+			return PYTHON_UNREADABLE;
+		starts[n] = w->from = w->n;
+		enum python_status status = capture_one(s, w, states[i], thread);
+		if (status != PYTHON_WHOLE)
+			return status;
+		if (w->n > starts[n])
+			order_last(w, starts, ++n);
+	}
+	return PYTHON_WHOLE;
 }
 
 size_t python_capture(struct window_read *read, uint8_t *to, size_t room)

@@ -249,6 +249,7 @@ enum counter python_mix(
 	enum counter outcome = COUNTER_complete;
 	if (!job.process || !take_apart(&job.captured, bytes, n))
 		return COUNTER_unreadable;
+	python_threads_look(t, job.process);
 	switch (job.captured.head.status) {
 	case PYTHON_WHOLE:
 		outcome = place_all(&job);

@@ -23,7 +23,7 @@ static void release(void *process)
 {
 	struct python_process *p = process;
 	python_codes_free(p->codes);
-	free(p->threads);
+	free(atomic_load(&p->threads));
 	free(p);
 }
 
@@ -40,7 +40,7 @@ static struct python_process *process_of(struct target *t)
 	if (p)
 		return p;
 	p = calloc(1, sizeof *p);
-	struct python_thread *threads = calloc(PYTHON_THREAD_SLOTS, sizeof *threads);
+	struct python_threads *threads = python_threads_new(PYTHON_THREAD_SLOTS);
 	struct python_codes *codes = python_codes_new();
 	if (!p || !threads || !codes) {
 		free(p);
@@ -48,8 +48,7 @@ static struct python_process *process_of(struct target *t)
 		python_codes_free(codes);
 		return NULL;
 	}
-	p->threads = threads;
-	p->slots = PYTHON_THREAD_SLOTS;
+	atomic_init(&p->threads, threads);
 	p->codes = codes;
 	p->pause_ns = FIRST_PAUSE_MS * NS_PER_MS;
 	atomic_store(&t->runtime, p);

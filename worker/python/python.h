@@ -32,6 +32,7 @@ enum {
 	PYTHON_THREAD_SLOTS = 64,   /* places of known threads, at first */
 	PYTHON_THREADS_MAX = 16384, /* of one process */
 	PYTHON_INTERPRETERS_MAX = 64,
+	PYTHON_STATES_MAX = 4,       /* of one thread: one in each interpreter that it is in */
 	PYTHON_REVALIDATE_MS = 1000, /* a code object's address may be another's by then */
 };
 
@@ -40,6 +41,12 @@ struct python_thread {
 	_Atomic uint32_t tid;          /* 0: free */
 	_Atomic uint64_t state;        /* 0: it had none... */
 	_Atomic int64_t none_until_ns; /* ...and is not looked for before (CLOCK_MONOTONIC) */
+};
+
+struct python_threads {
+	uint32_t size; /* a power of two */
+	_Atomic uint32_t taken;
+	struct python_thread thread[];
 };
 
 /* What the window reads, of all that one process has. The main thread makes it and replaces it as a whole. */
@@ -53,9 +60,10 @@ struct python_process {
 	uint16_t cframe_room[PYTHON_BEGINNING_MAX];
 	uint32_t tid, ntid;   /* of the first thread, outside and in its own PID namespace */
 	uint16_t pthread_tid; /* where the C library's thread descriptor has the thread's number; 0: not needed */
-	uint32_t slots;       /* of threads: a power of two */
-	struct python_thread *threads; /* owned */
-	struct python_codes *codes;    /* owned */
+	struct python_threads *_Atomic threads; /* owned */
+	_Atomic bool many;                      /* interpreters: a thread may have a state in each */
+	int64_t looked_ns;                      /* CLOCK_MONOTONIC: when that was last looked at */
+	struct python_codes *codes;             /* owned */
 	/* the main thread's */
 	_Atomic bool ready; /* else `why` says what is missing */
 	const char *why;    /* for operators, a literal; NULL: nothing is missing */
@@ -92,12 +100,15 @@ struct python_piece {
 /* capture.c */
 window_capture python_capture;
 
-/* threads.c: by a frozen thread. The thread state's bytes (layout.thread_bytes) and address. 0; -ENOENT: it has none; or what a read
- * said. */
+/* threads.c: by a frozen thread. The thread states' addresses, of the first also its bytes (layout.thread_bytes): how many, at most
+ * PYTHON_STATES_MAX; -ENOENT: it has none; or what a read said. */
 int python_thread_find(
-	struct window_read *read, struct python_process *p, uint8_t *state, uint64_t *ret_address, uint32_t *reads);
+	struct window_read *read, struct python_process *p, uint8_t *state, uint64_t *ret, uint32_t *reads);
+struct python_threads *python_threads_new(uint32_t size);
 /* By the main thread: which threads there are. -errno, or how many. */
 int python_threads_learn(struct target *t, struct python_process *p);
+/* By the main thread, now and then: whether more is to be learned. */
+void python_threads_look(struct target *t, struct python_process *p);
 
 /* process.c */
 void python_prepare(struct target *t);
