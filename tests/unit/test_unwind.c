@@ -229,7 +229,7 @@ static void unwinds_at_every_instruction(void **state)
 }
 
 /* A stack in an array, code everywhere between CODE and CODE_END. */
-enum { STACK = 0x10000, WORDS = 4096, CODE = 0x400000, CODE_END = 0x500000 };
+enum { STACK = 0x10000, WORDS = 8192, CODE = 0x400000, CODE_END = 0x500000 };
 
 static uint64_t words[WORDS];
 static bool go;
