@@ -20,6 +20,12 @@ void snapshot_free(struct snapshot *snapshot)
 	*snapshot = (struct snapshot) { 0 };
 }
 
+/* A runtime's worker that does not start is no reason to profile nothing: native has its processes. */
+static bool can_do_without(const struct worker *w)
+{
+	return worker_runtime(w) != RUNTIME_NONE && w->life.state == LIFE_BACKOFF;
+}
+
 /* An empty stream for every lane. */
 int snapshot_streams(struct supervisor *s, struct snapshot *snapshot, uint64_t id)
 {
@@ -42,7 +48,7 @@ int snapshot_streams(struct supervisor *s, struct snapshot *snapshot, uint64_t i
 static bool all_running(const struct supervisor *s)
 {
 	for (unsigned i = 0; i < s->workers_count; i++)
-		if (s->workers[i].life.state != LIFE_RUNNING)
+		if (s->workers[i].life.state != LIFE_RUNNING && !can_do_without(&s->workers[i]))
 			return false;
 	return true;
 }
@@ -53,7 +59,7 @@ static void choose_samples(struct supervisor *s)
 	bool realtime = s->config.realtime, pinned = s->config.pin;
 	for (unsigned i = 0; i < s->workers_count; i++) {
 		const struct worker *w = &s->workers[i];
-		if (!(w->row->needs & WORKER_REALTIME))
+		if (!(w->row->needs & WORKER_REALTIME) || can_do_without(w))
 			continue;
 		realtime = realtime && w->realtime;
 		pinned = pinned && w->pinned;
@@ -195,6 +201,13 @@ void snapshot_settle_lane(struct worker *w)
 void snapshot_worker_gone(struct worker *w)
 {
 	w->supervisor->snapshots.settled[w->index] = false;
+}
+
+void snapshot_worker_waits(struct worker *w)
+{
+	struct supervisor *s = w->supervisor;
+	if (s->snapshots.stage == SNAPSHOT_WAITING && !s->stopping && can_do_without(w) && all_running(s))
+		settle(s);
 }
 
 /* A runtime's reader that has not been told of any process has nothing to prepare. */

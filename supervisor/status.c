@@ -154,14 +154,13 @@ static void take_question(struct client *c)
 /* The list of processes is there, for all who wait for it. */
 void status_targets(struct supervisor *s)
 {
-	(void)s;
 	for (unsigned i = 0; i < STATUS_CLIENTS_MAX; i++) {
 		struct client *c = &clients[i];
 		if (c->channel.fd < 0 || !c->waits)
 			continue;
 		c->waits = false;
 		c->sent = 0;
-		if (targets_answer(&c->answer, &c->size) < 0)
+		if (targets_answer(s, &c->answer, &c->size) < 0)
 			drop(c);
 		else
 			(void)send_answer(c);

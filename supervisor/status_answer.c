@@ -377,7 +377,7 @@ static void put_status(msgpack_packer *p, const struct supervisor *s)
 	bool more = s->start_flags & START_CARRY_MORE;
 	bool realtime = s->config.realtime, pinned = s->config.pin;
 	for (unsigned i = 0; i < s->workers_count; i++)
-		if (s->workers[i].row->needs & WORKER_REALTIME) {
+		if (s->workers[i].row->needs & WORKER_REALTIME && worker_running(&s->workers[i])) {
 			realtime = realtime && s->workers[i].realtime;
 			pinned = pinned && s->workers[i].pinned;
 		}

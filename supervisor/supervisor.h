@@ -371,7 +371,7 @@ void route_begin(struct worker *w);          /* a sampler, or a runtime's reader
 int targets_ask(struct supervisor *s); /* 0 or -errno */
 void targets_one(struct worker *w, const struct frame *f);
 void targets_described(struct worker *w, const struct frame *f);
-int targets_answer(char **ret, size_t *ret_size); /* a msgpack map into a new heap block */
+int targets_answer(struct supervisor *s, char **ret, size_t *ret_size); /* a msgpack map into a new heap block */
 void status_targets(struct supervisor *s);
 
 /* dispatch.c: frames from workers */
@@ -392,6 +392,7 @@ unsigned broker_orders(void);              /* waiting for the opener now */
 /* snapshot.c: the clock */
 void snapshot_worker_running(struct worker *w);
 void snapshot_worker_gone(struct worker *w);
+void snapshot_worker_waits(struct worker *w); /* until it is started again */
 void snapshot_settled(struct worker *w, uint64_t targets);
 void snapshot_settle_lane(struct worker *w); /* its reader is gone for certain */
 void snapshot_stop(struct supervisor *s);    /* the current one is the last */

@@ -151,7 +151,23 @@ static void key_number(msgpack_packer *p, const char *key, uint64_t value)
 	msgpack_pack_uint64(p, value);
 }
 
-static void pack_row(msgpack_packer *p, const struct row *row)
+/* native says that nobody took it; here is known why. */
+static const char *why_of(const struct supervisor *s, const struct row *row)
+{
+	for (unsigned i = 0; i < s->workers_count; i++) {
+		const struct worker *w = &s->workers[i];
+		if (row->knows || !row->numbers[TARGET_RUNTIME] || w->row->party != PARTY_LANE ||
+			worker_runtime(w) != row->numbers[TARGET_RUNTIME])
+			continue;
+		if (w->disabled)
+			return "the worker of its runtime was disabled by the operator: bulkhead enable";
+		if (!worker_running(w))
+			return "the worker of its runtime is not running: see bulkhead status and the log";
+	}
+	return row->why;
+}
+
+static void pack_row(msgpack_packer *p, const struct supervisor *s, const struct row *row)
 {
 	const char *runtime = runtime_name((enum runtime_id)row->numbers[TARGET_RUNTIME]);
 	runtime = runtime ? runtime : "?";
@@ -168,10 +184,10 @@ static void pack_row(msgpack_packer *p, const struct row *row)
 	key_number(p, "truncated", row->numbers[TARGET_TRUNCATED]);
 	key_number(p, "late", row->numbers[TARGET_LATE]);
 	key_number(p, "start_time", row->numbers[TARGET_START]);
-	key_text(p, "why", row->why);
+	key_text(p, "why", why_of(s, row));
 }
 
-int targets_answer(char **ret, size_t *ret_size)
+int targets_answer(struct supervisor *s, char **ret, size_t *ret_size)
 {
 	msgpack_sbuffer buffer;
 	msgpack_packer packer;
@@ -192,7 +208,7 @@ int targets_answer(char **ret, size_t *ret_size)
 	msgpack_pack_str_with_body(&packer, "targets", strlen("targets"));
 	msgpack_pack_array(&packer, n);
 	for (uint32_t i = 0; i < n; i++)
-		pack_row(&packer, &collection.rows[i]);
+		pack_row(&packer, s, &collection.rows[i]);
 	msgpack_pack_str_with_body(&packer, "left_out", strlen("left_out"));
 	msgpack_pack_uint64(&packer, collection.left_out);
 	if (!buffer.size)

@@ -432,7 +432,7 @@ static void check_hopeless(struct worker *w)
 {
 	struct supervisor *s = w->supervisor;
 	if (!s->record.on || s->stopping || s->snapshots.stage > SNAPSHOT_SETTLING || w->life.state != LIFE_BACKOFF ||
-		w->life.incarnation < START_FAILURES_MAX)
+		worker_runtime(w) != RUNTIME_NONE || w->life.incarnation < START_FAILURES_MAX)
 		return;
 	log_error("%s: failed %u times (the last time: %s): giving up", w->row->name, w->life.incarnation,
 		cause_words(w->life.cause));
@@ -457,6 +457,8 @@ void worker_event(struct worker *w, enum life_happening happening, enum cause ca
 		handover_gone(w);
 	}
 	route_worker_changed(w);
+	if (w->life.state == LIFE_BACKOFF)
+		snapshot_worker_waits(w);
 	check_hopeless(w);
 	if (w->supervisor->stopping && workers_ended(w->supervisor))
 		loop_stop();

@@ -36,7 +36,7 @@ static bool send_one(struct target *t)
 {
 	struct description d = { .runtime = t->found, .version = "", .why = why_not(t) };
 	if (t->found != RUNTIME_NONE && !*d.why)
-		d.why = "the worker of its runtime does not have it: is it running?";
+		d.why = "the worker of its runtime has not taken it yet";
 	if (runtime->describe && !*d.why)
 		runtime->describe(t, &d);
 	const uint64_t *o = t->outcomes;

@@ -11,8 +11,10 @@
 #include <string.h>
 
 enum {
-	FIRST_PAUSE_MS = 2, /* between two looks at an interpreter that is not initialised: doubles up to... */
-	LAST_PAUSE_MS = 5000,
+	FIRST_PAUSE_MS =
+		2, /* between two looks at an interpreter that is not initialised, as long as it may just be starting... */
+	START_MS = 200,
+	LAST_PAUSE_MS = 5000,       /* ...and then doubled, up to this */
 	CODES_BYTES_MAX = 48 << 20, /* names and lines of all processes */
 	PTHREAD_TID_GLIBC = 720,    /* offset of struct pthread's tid (nptl/descr.h), glibc 2.4 to 2.41 on x86-64 */
 };
@@ -51,6 +53,7 @@ static struct python_process *process_of(struct target *t)
 	atomic_init(&p->threads, threads);
 	p->codes = codes;
 	p->pause_ns = FIRST_PAUSE_MS * NS_PER_MS;
+	p->born_ns = monotonic_ns();
 	atomic_store(&t->runtime, p);
 	return p;
 }
@@ -205,8 +208,10 @@ void python_prepare(struct target *t)
 	}
 	if (!again)
 		return;
-	p->again_ns = monotonic_ns() + p->pause_ns;
-	p->pause_ns = p->pause_ns * 2 < LAST_PAUSE_MS * NS_PER_MS ? p->pause_ns * 2 : LAST_PAUSE_MS * NS_PER_MS;
+	int64_t now = monotonic_ns();
+	p->again_ns = now + p->pause_ns;
+	if (now - p->born_ns > START_MS * NS_PER_MS)
+		p->pause_ns = p->pause_ns * 2 < LAST_PAUSE_MS * NS_PER_MS ? p->pause_ns * 2 : LAST_PAUSE_MS * NS_PER_MS;
 	if (p->again_ns < next_look_ns)
 		next_look_ns = p->again_ns;
 }

@@ -68,7 +68,7 @@ struct python_process {
 	_Atomic bool ready; /* else `why` says what is missing */
 	const char *why;    /* for operators, a literal; NULL: nothing is missing */
 	int64_t again_ns;   /* CLOCK_MONOTONIC: when to look again; 0: not by itself */
-	int64_t pause_ns;
+	int64_t pause_ns, born_ns;
 };
 
 enum python_status {
