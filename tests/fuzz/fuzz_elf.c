@@ -1,5 +1,6 @@
-/* Any bytes as a file: headers, notes, sections, address translation. */
+/* Any bytes as a file: headers, notes, sections, address translation, symbols by hash. */
 #include "kit/elf.h"
+#include "kit/identify.h"
 
 #include <stdlib.h>
 
@@ -22,6 +23,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		elf_vaddr_of_offset(&elf, elf.segments[i].offset, &answer);
 		elf_offset_of_vaddr(&elf, elf.segments[i].vaddr + elf.segments[i].filesz - 1, &answer);
 	}
+	uint64_t vaddr;
+	(void)identify(&elf, &vaddr);
 	elf_close(&elf);
 	return 0;
 }

@@ -346,7 +346,7 @@ void targets_init(struct kit *kit, const struct runtime *r)
 	target_runtime_init(kit, r);
 }
 
-int target_read(struct target *t, uint64_t address, void *buf, size_t n)
+int target_read_memory(struct target *t, uint64_t address, void *buf, size_t n)
 {
 	const struct view *view = atomic_load(&t->view);
 	struct view_range range;

@@ -109,7 +109,7 @@ void targets_tell(void);
 /* From now on its samples are this worker's, or (false) native's again. */
 void target_take(struct target *t, bool take);
 /* Reads its memory, at normal priority, inside what may be read; leaves word that it does. 0 or -errno. */
-int target_read(struct target *t, uint64_t address, void *buf, size_t n);
+int target_read_memory(struct target *t, uint64_t address, void *buf, size_t n);
 /* The first target of a bucket, or NULL; the others hang on it. False: there are no more buckets. */
 bool target_in_bucket(size_t i, struct target **ret);
 /* All targets: calls with each. */

@@ -56,7 +56,7 @@ static int read_captured(void *context, uint64_t address, void *buf, size_t n)
 
 static int read_live(void *context, uint64_t address, void *buf, size_t n)
 {
-	return target_read(context, address, buf, n);
+	return target_read_memory(context, address, buf, n);
 }
 
 static bool in_loop(const struct python_process *p, const struct unwind_frame *frame)

@@ -111,7 +111,7 @@ static const char *find_layout(struct target *t, struct python_process *p, const
 	}
 	if (minor && minor < PYTHON_MINOR_MIN)
 		return "its interpreter is older than 3.8: not supported";
-	if (target_read(t, p->runtime, head, sizeof head) < 0)
+	if (target_read_memory(t, p->runtime, head, sizeof head) < 0)
 		return "the memory of its interpreter cannot be read";
 	int r = python_layout_read(&p->layout, head, sizeof head, &why);
 	return !r ? NULL : r == -EAGAIN ? "its interpreter is not initialised" : why;

@@ -208,7 +208,7 @@ static int learn(void *context, struct source *s, const uint8_t *state, uint64_t
 
 static int read_live(void *context, uint64_t address, void *buf, size_t n)
 {
-	return target_read(context, address, buf, n);
+	return target_read_memory(context, address, buf, n);
 }
 
 struct python_threads *python_threads_new(uint32_t size)
