@@ -64,7 +64,7 @@ enum { SAME_USER_MAX = 16 };
 
 /* RLIMIT_DATA counts what is mapped, the budget what is in RAM: stacks of threads, the windows' rings, room in the heap. It is there
  * for the leak that is faster than any polling. */
-enum { DATA_MORE = 32 << 20, DATA_MORE_PER_CPU = 4 << 20 };
+enum { DATA_MORE = 32 << 20, DATA_MORE_PER_CPU = 6 << 20 };
 
 uint32_t threads_allowed(const struct worker *w)
 {

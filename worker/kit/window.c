@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 enum {
-	RING_BYTES = 2 << 20, /* touched only as far as main is behind: an empty ring is filled from its start again */
+	RING_BYTES = 4 << 20, /* touched only as far as main is behind: an empty ring is filled from its start again */
 	FULL_SLEEP_NS = 1000 * 1000, /* while main does not drain: the lane holds the rest */
 	PAGE = 4096,
 	BUCKETS = 40 * 4, /* latency: four to the octave, from 1 us */
@@ -224,13 +224,23 @@ static uint8_t *reserve(struct window *w, size_t n, size_t *ret_skip)
 	return w->ring + (offset + skip) % RING_BYTES;
 }
 
+/* For the stack, and another as large that it may go on in. */
+static size_t room_for(struct window *w)
+{
+	enter(w);
+	const struct target *t = target_find(w->record.sample.head.pid);
+	size_t want = t ? 2 * (size_t)atomic_load(&t->want) : TARGET_STACK_FIRST;
+	leave(w);
+	return rounded((uint32_t)(want < w->stack_max ? want : w->stack_max));
+}
+
 /* Moves one record from the lane's ring into ours, with the stack. False: main is behind. */
 static bool pass_on(struct window *w, uint32_t bytes, uint64_t lane_end)
 {
 	const struct lane_sample *s = &w->record.sample;
 	bool user = s->head.type == LANE_SAMPLE && bytes >= sizeof *s && s->has_user == LANE_USER_64 &&
 		    bytes >= sizeof *s + s->nkernel * sizeof(uint64_t) + s->stack_bytes;
-	size_t fixed = sizeof(struct window_entry) + rounded(bytes), room = user ? w->stack_max : 0, skip = 0;
+	size_t fixed = sizeof(struct window_entry) + rounded(bytes), room = user ? room_for(w) : 0, skip = 0;
 	size_t capture = user && w->capture ? WINDOW_CAPTURE_MAX : 0;
 	uint8_t *at = reserve(w, fixed + room + capture, &skip);
 	if (!at && room) {

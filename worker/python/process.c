@@ -15,6 +15,7 @@ enum {
 		2, /* between two looks at an interpreter that is not initialised, as long as it may just be starting... */
 	START_MS = 200,
 	LAST_PAUSE_MS = 5000,       /* ...and then doubled, up to this */
+	STACK_FIRST = 256 << 10,    /* bytes of stack that are read until it is known how deep the stacks are */
 	CODES_BYTES_MAX = 48 << 20, /* names and lines of all processes */
 	PTHREAD_TID_GLIBC = 720,    /* offset of struct pthread's tid (nptl/descr.h), glibc 2.4 to 2.41 on x86-64 */
 };
@@ -203,6 +204,8 @@ void python_prepare(struct target *t)
 	p->again_ns = 0;
 	if (!p->why) {
 		atomic_store(&p->ready, true);
+		if (p->layout.datastack_chunk == PYTHON_NONE) /* each Python frame has one on the C stack */
+			atomic_store(&t->want, STACK_FIRST);
 		target_take(t, true);
 		return;
 	}
