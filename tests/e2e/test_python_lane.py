@@ -1,0 +1,312 @@
+"""The Python worker as a worker: killed, stopped, disabled, absent. Nothing of a profile is lost, and it says why frames are not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import harness
+import interpreters
+import pyframes
+import pytest
+from harness import BULKHEAD, PATIENCE, Folded, Pprof, Service, check_conservation, check_profile_pair, running, wait_for
+from interpreters import Place
+
+HZ = 199
+# other programs of the tests have the names of their scripts
+SPLIT, ALTERNATING = "py_split", "py_alternating"
+BUSY = 30  # samples of one process in one snapshot that are enough to say something of it
+WORKERS = ("opener", "sampler", "native", "merge", "python")
+
+
+def order(one: Service, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [str(BULKHEAD), words[0], "--socket", str(one.runtime / "status.sock"), *words[1:]]
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    with interpreters.find(interpreters.own_suite() or "bookworm").place() as one:
+        yield one
+
+
+@pytest.fixture
+def busy(place: Place, workload: Callable[[str], Path]) -> Iterator[int]:
+    """The pid of an interpreter that never sleeps, beside another one and a native program."""
+    with running([workload("threads"), "180"]):
+        place.start("alternating", "50", name=ALTERNATING)
+        pid = place.start("split", name=SPLIT)
+        place.wait_until_warm()
+        yield pid
+
+
+def text_of(path: Path) -> Folded:
+    return Folded.parse(path.with_name(path.name.replace(".pb.gz", ".folded")).read_text())
+
+
+def python_of(path: Path) -> tuple[int, int]:
+    """Samples of split.py in a snapshot, and those of them with Python's frames."""
+    folded = text_of(path).of(SPLIT)
+    return folded.total, pyframes.count(folded, "main;seventy|main;twenty|main;ten")
+
+
+def check_all(one: Service) -> Counter[str]:
+    """Each sample of each snapshot is somewhere, and none has frames that no program could have."""
+    total: Counter[str] = Counter()
+    for path in one.profiles():
+        total.update(check_profile_pair(path, alone=False).counters)
+        folded = text_of(path)
+        for comm in (SPLIT, ALTERNATING):
+            wrong = pyframes.impossible_stacks(folded.of(comm))
+            assert not wrong, wrong[:3]
+    check_conservation(total)
+    return total
+
+
+def wait_python(one: Service, pid: int) -> None:
+    """Until a snapshot has Python's frames of this process."""
+
+    def there() -> bool:
+        files = one.profiles()
+        return bool(files) and python_of(files[-1])[1] >= BUSY / 2
+
+    wait_for(there, f"frames of {pid}:\n{one.log()[-1500:]}", PATIENCE * 2)
+
+
+def targets(one: Service) -> dict[int, dict[str, Any]]:
+    command = [part for part in one.status_command("--targets")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode in (0, 1) and done.stdout, done
+    return {row["pid"]: row for row in json.loads(done.stdout)["targets"]}
+
+
+def test_killed_in_mid_snapshot(service: Callable[..., Service], busy: int) -> None:
+    """Every sample that waited in its lane is in the profile, again and again; nobody else restarts."""
+    with service({"snapshot": {"interval": "3s", "frequency": HZ}}).start() as one:
+        wait_python(one, busy)
+        bystanders = one.wait_running(*(name for name in WORKERS if name != "python"))
+        for _ in range(3):
+            time.sleep(0.7)  # somewhere in a snapshot: the point is that it does not matter where
+            one.wait_restarted("python", one.kill_worker("python"))
+        files = one.wait_profiles(3)
+        assert one.wait_running(*bystanders) == bystanders, "others restarted too"
+        row = one.worker("python")
+        assert row["restarts"] >= 3 and row["last_cause"] == "signal", row
+        assert one.stop() == 0
+    total = check_all(one)
+    assert not total["lane_full"] and not total["missed"] and not total["lane_damaged"], total
+    # the last whole one is as before
+    samples, frames = python_of(files[-1])
+    assert samples >= BUSY and frames >= 0.97 * samples, (samples, frames)
+
+
+def test_samples_that_waited_have_their_innermost_frames(service: Callable[..., Service], busy: int) -> None:
+    """Its successor finds threads that ran on: those samples count as late, with the native leaf that they carry."""
+    with service({"snapshot": {"interval": "3s", "frequency": HZ}}).start() as one:
+        wait_python(one, busy)
+        before = len(one.profiles())
+        pid = one.wait_running("python")["python"]
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(0.5)  # a hundred samples that nobody reads
+        os.kill(pid, signal.SIGKILL)
+        one.wait_restarted("python", pid)
+        one.wait_profiles(2)
+        assert one.stop() == 0
+    total = check_all(one)
+    assert total["late"] >= 20, total
+    late: Counter[str] = Counter()
+    for path in one.profiles()[before:]:
+        for sample in Pprof.read(path).profile.of(pid=busy):
+            if sample.labels.get("stack") == "late":
+                late[";".join(frame.name for frame in sample.frames if not frame.name.startswith("["))] += 1
+    assert late and not late[""], f"late samples without any frame: {late}"
+
+
+def test_stopped_worker_keeps_nobody_waiting(service: Callable[..., Service], busy: int) -> None:
+    """It stands still: snapshots go on without it, and say so; then it is replaced, or goes on."""
+    with service({"snapshot": {"interval": "1s", "deadline": "1s", "frequency": HZ}}).start() as one:
+        wait_python(one, busy)
+        pid = one.wait_running("python")["python"]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            files = one.wait_profiles(2)
+        finally:
+            if harness.alive(pid):
+                os.kill(pid, signal.SIGCONT)
+        told = [line for path in files for line in Pprof.read(path).profile.missing()]
+        assert any("python" in comment for comment in told), f"no profile says that python was missing: {told}"
+        wait_for(lambda: one.wait_running("python"), "the Python worker to run")
+        wait_python(one, busy)
+        assert one.stop() == 0
+    check_all(one)
+
+
+def test_disabled(service: Callable[..., Service], busy: int) -> None:
+    """Its processes are native stacks then, under a frame that says why; enabled again, they have their frames back."""
+    with service({"snapshot": {"interval": "1s", "frequency": HZ}}).start() as one:
+        wait_python(one, busy)
+        assert order(one, "disable", "python").returncode == 0
+        wait_for(lambda: one.worker("python")["state"] == "disabled", "the Python worker to be disabled")
+        files = one.wait_profiles(4)
+        folded = text_of(files[-1]).of(SPLIT)
+        assert any("python" in text and "disabled" in text for text in one.status()["problems"])
+        assert order(one, "enable", "python").returncode == 0
+        one.wait_running("python")
+        wait_python(one, busy)
+        assert one.stop() == 0
+    assert folded.total >= BUSY and not pyframes.chains(folded), folded.stacks.most_common(3)
+    under = sum(n for stack, n in folded.stacks.items() if stack[1] == "[python: disabled]" and len(stack) > 4)
+    assert under >= 0.97 * folded.total, folded.stacks.most_common(3)
+    total = check_all(one)
+    assert not total["missed"] and not total["lane_full"], total
+
+
+def libexec_of_our_own(directory: Path) -> Path:
+    libexec = directory / "libexec"
+    libexec.mkdir()
+    for name in WORKERS:
+        shutil.copy2(harness.BIN / f"bulkhead-{name}", libexec)
+    return libexec
+
+
+def replace(libexec: Path, program: Path) -> None:
+    shutil.copy2(program, libexec / "new")
+    os.replace(libexec / "new", libexec / "bulkhead-python")
+
+
+def test_not_running(service: Callable[..., Service], busy: int, directory: Path) -> None:
+    """It ends whenever it is started: everyone else works, and its processes are native stacks that say so."""
+    libexec = libexec_of_our_own(directory)
+    with service({"snapshot": {"interval": "1s", "frequency": HZ}}, libexec).start() as one:
+        wait_python(one, busy)
+        replace(libexec, Path("/bin/false"))
+        one.kill_worker("python")
+        time.sleep(1)
+        files = one.wait_profiles(4)
+        status = one.status()
+        assert not status["healthy"] and any("python" in text for text in status["problems"]), status["problems"]
+        folded = text_of(files[-1]).of(SPLIT)
+        replace(libexec, harness.BIN / "bulkhead-python")
+        assert order(one, "restart", "python").returncode in (0, 1)  # 1: it is about to be started anyway
+        wait_python(one, busy)
+        assert one.stop() == 0
+    under = sum(n for stack, n in folded.stacks.items() if stack[1] == "[python: not running]" and len(stack) > 4)
+    assert folded.total >= BUSY and under >= 0.97 * folded.total, folded.stacks.most_common(3)
+    check_all(one)
+
+
+def test_service_is_ready_without_it(service: Callable[..., Service], directory: Path) -> None:
+    """A runtime's worker that can never start is no reason for the whole service not to."""
+    libexec = libexec_of_our_own(directory)
+    replace(libexec, Path("/bin/false"))
+    with service({"snapshot": {"interval": "1s", "frequency": HZ}}, libexec).start() as one:
+        assert Pprof.read(one.wait_profiles(2)[-1]).counters["taken"]
+        assert one.stop() == 0
+
+
+def test_restart_by_order_costs_nothing(service: Callable[..., Service], busy: int) -> None:
+    """A successor first: no sample is late for it, or nearly none."""
+    with service({"snapshot": {"interval": "1s", "frequency": HZ}}).start() as one:
+        wait_python(one, busy)
+        old = one.wait_running("python")["python"]
+        assert order(one, "restart", "python").returncode == 0
+        one.wait_restarted("python", old)
+        one.wait_profiles(3)
+        assert one.stop() == 0
+    total = check_all(one)
+    assert not total["missed"] and not total["lane_full"], total
+
+
+def test_yield_in_the_long_run(service: Callable[..., Service], busy: int) -> None:
+    """Snapshots after the first ones, in which everything was found: at least 99.9 % of the samples in there have frames."""
+    with service({"snapshot": {"interval": "2s", "frequency": 999}}).start() as one:
+        wait_python(one, busy)
+        files = one.wait_profiles(6)[1:]
+        assert one.stop() == 0
+    missing: Counter[tuple[str, ...]] = Counter()
+    total = 0
+    for path in files:
+        for comm in (SPLIT, ALTERNATING):
+            folded = text_of(path).of(comm)
+            total += folded.total
+            missing.update(pyframes.missed(folded))
+    misses = sum(missing.values())
+    assert total > 1500 and misses <= max(2, 0.001 * total), f"{misses} of {total}: {missing.most_common(5)}"
+
+
+# -- bulkhead status --targets
+
+
+def test_targets_as_json(service: Callable[..., Service], busy: int, place: Place, workload: Callable[[str], Path]) -> None:
+    with service({"snapshot": {"interval": "1s", "frequency": HZ}}).start() as one, running([workload("split"), "60"]) as native:
+        wait_python(one, busy)
+        one.wait_profiles(1)
+        rows = wait_for(lambda: (rows := targets(one)).keys() >= {busy, native.pid} and rows, "both processes")
+        row, other = rows[busy], rows[native.pid]
+        keys = "pid start_time comm lane runtime version samples torn skewed unreadable truncated late why".split()
+        assert set(keys) <= set(row), row
+        version = ".".join(map(str, place.interpreter.version))
+        assert (row["comm"], row["lane"], row["runtime"]) == (SPLIT, "python", "python"), row
+        assert row["version"].startswith(version) and not row["why"], row
+        assert row["start_time"] == int(Path(f"/proc/{busy}/stat").read_text().rpartition(")")[2].split()[19]), row
+        assert row["samples"] >= BUSY and row["torn"] + row["skewed"] + row["unreadable"] <= 0.02 * row["samples"], row
+        assert other["lane"] == "native" and other["runtime"] != "python" and other["samples"] >= BUSY, other
+        # it counts on
+        time.sleep(0.5)
+        assert targets(one)[busy]["samples"] > row["samples"]
+        assert one.stop() == 0
+
+
+def test_targets_for_people(service: Callable[..., Service], busy: int, place: Place) -> None:
+    with service({"snapshot": {"interval": "1s", "frequency": HZ}}).start() as one:
+        wait_python(one, busy)
+        command = [part for part in one.status_command("--targets") if part != "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+        assert done.returncode in (0, 1), done
+        (line,) = [text for text in done.stdout.splitlines() if re.search(rf"\b{busy}\b", text)]
+        assert "python" in line and ".".join(map(str, place.interpreter.version)) in line and SPLIT in line, line
+        assert one.stop() == 0
+
+
+def test_targets_say_why_there_are_no_frames(
+    service: Callable[..., Service], busy: int, workload: Callable[[str], Path]
+) -> None:
+    """A disabled worker is a reason, in words."""
+    with service({"snapshot": {"interval": "1s", "frequency": HZ}}).start() as one:
+        wait_python(one, busy)
+        assert order(one, "disable", "python").returncode == 0
+        one.wait_profiles(3)
+        row = targets(one)[busy]
+        assert row["lane"] == "native" and "disabled" in row["why"], row
+        assert order(one, "enable", "python").returncode == 0
+        wait_python(one, busy)
+        assert not targets(one)[busy]["why"]
+        assert one.stop() == 0
+
+
+def test_targets_that_are_gone_are_gone(service: Callable[..., Service], place: Place) -> None:
+    """A list that only grew would be a leak."""
+    with service({"snapshot": {"interval": "1s", "frequency": HZ}}).start() as one:
+        pid = place.start("split")
+        wait_for(lambda: pid in targets(one), "it to be listed")
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: pid not in targets(one), "it to be forgotten")
+        assert one.stop() == 0
+
+
+def test_row_in_status(service: Callable[..., Service], busy: int) -> None:
+    with service().start() as one:
+        one.wait_running(*WORKERS)
+        command = [part for part in one.status_command() if part != "--json"]
+        text = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE).stdout
+        assert re.search(r"^\s*python\b.*\brunning\b", text, re.MULTILINE), text
+        assert one.stop() == 0

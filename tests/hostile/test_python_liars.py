@@ -1,0 +1,195 @@
+"""Interpreters that lie (liar.c), against the Python worker: it stays alive, spends no more time on them than on others, says by a counter
+or in words what is wrong, and other Python processes keep their stacks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import harness
+import interpreters
+import pyframes
+import pytest
+from harness import PATIENCE, Folded, Pprof, Service, check_conservation, check_profile_pair, running, wait_for
+from test_unkillable import HOSTILE, Daemon, Lines, daemon, post, quarantined  # noqa: F401
+
+HZ = 499
+VERSIONS = (9, 12, 13)
+TOGETHER = 8  # liars at a time, so that each gets enough samples
+MOST_US = 400  # CPU time of the Python worker for one sample: some ten times what an honest one costs on a slow machine
+FILES = ("file_under_frame", "file_comes_under_frame")
+# What is right but for its size, or only sometimes wrong: these may have frames.
+MAY_HAVE_FRAMES = {
+    "honest", "rewriting", "turning_pages", "executing", "text_long", "text_wide_and_wild", "text_spoils_lines", "lines_huge", "lines_of_noise",
+    "chunks_loop", "frames_far_apart", "frames_many", "owner_unknown", "offsets_random",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs() -> None:
+    names = [HOSTILE / f"liar_{version}" for version in VERSIONS]
+    if os.access("/dev/fuse", os.R_OK | os.W_OK):
+        names.append(HOSTILE / "fuse_stall")
+    harness.build(harness.SOURCE / "tests" / "hostile", HOSTILE, *map(str, names))
+
+
+def all_lies() -> list[str]:
+    text = (harness.SOURCE / "tests" / "hostile" / "liar.c").read_text()
+    return [name for name in re.findall(r"LIE\((\w+)\)", text) if name not in FILES and name != "name"]
+
+
+@contextlib.contextmanager
+def liars(version: int, lies: list[str]) -> Iterator[dict[str, int]]:
+    with contextlib.ExitStack() as stack:
+        command = HOSTILE / f"liar_{version}"
+        yield {
+            lie: stack.enter_context(running([command, lie], stdout=subprocess.DEVNULL)).pid for lie in lies
+        }
+
+
+@pytest.fixture
+def victim() -> Iterator[int]:
+    """An honest interpreter beside them."""
+    with interpreters.find(interpreters.own_suite() or "bookworm").place() as place:
+        pid = place.start("split")
+        place.wait_until_warm()
+        yield pid
+
+
+def targets(one: Service) -> dict[int, dict[str, Any]]:
+    done = subprocess.run(one.status_command("--targets"), capture_output=True, text=True, timeout=PATIENCE)
+    return {row["pid"]: row for row in json.loads(done.stdout)["targets"]}
+
+
+def own_frames(profile: Pprof, pid: int) -> Counter[str]:
+    """Chains of the liar's Python frames."""
+    found: Counter[str] = Counter()
+    for sample in profile.profile.of(pid=pid):
+        if names := [frame.name for frame in sample.frames if frame.file and frame.line]:
+            found[";".join(names)] += sample.values["samples"]
+    return found
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_honest_one_is_believed(version: int, directory: Path) -> None:
+    """Else the lies would never be read."""
+    with liars(version, ["honest"]) as pids:
+        harness.wait_until_warm(pids["honest"])
+        recording = harness.record(directory, "-d", 1, "-F", HZ, "-p", pids["honest"]).check()
+    found = own_frames(recording.pprof, pids["honest"])
+    chain = "fake_leaf" if version == 9 else "fake_outer;fake_leaf"
+    assert found[chain] >= 0.8 * recording.folded.total > 0, (found, recording.folded.stacks.most_common(3))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_lies(version: int, service: Callable[..., Service], victim: int) -> None:
+    """Groups of them, one after the other, under one Python worker."""
+    lies = all_lies()
+    with service({"snapshot": {"interval": "1s", "frequency": HZ}}).start() as one:
+        pid = one.wait_running("python")["python"]
+        wait_for(lambda: one.profiles() and Pprof.read(one.profiles()[-1]).of(victim).count("main;seventy"), "the victim's frames")
+        begin, before = time.monotonic(), harness.cpu_seconds(pid)
+        seen: dict[str, int] = {}
+        for at in range(0, len(lies), TOGETHER):
+            with liars(version, lies[at : at + TOGETHER]) as pids:
+                files = one.wait_profiles(3)
+                rows = wait_for(lambda: (rows := targets(one)).keys() >= set(pids.values()) and rows, "all of them to be listed")
+                for lie, liar in pids.items():
+                    seen[lie] = sum(Pprof.read(path).of(liar).total for path in files)
+                    frames = sum((own_frames(Pprof.read(path), liar) for path in files), Counter())
+                    if lie not in MAY_HAVE_FRAMES:
+                        row = rows[liar]
+                        told = row["why"] or row["torn"] + row["skewed"] + row["unreadable"] + row["truncated"] + row["late"]
+                        assert told, f"{lie}: neither a reason nor a counter: {row}; frames: {frames.most_common(3)}"
+                for path in files:
+                    for name in Folded.parse(path.with_name(path.name.replace("pb.gz", "folded")).read_text()).stacks:
+                        assert all(len(frame) < 4096 and frame.isprintable() for frame in name), name
+        row = one.worker("python")
+        spent, length = harness.cpu_seconds(pid) - before, time.monotonic() - begin
+        assert row["pid"] == pid and row["restarts"] == 0, f"{row}\n{one.log()[-2000:]}"
+        last = Pprof.read(one.wait_profiles(2)[-1])
+        samples = sum(check_profile_pair(path).counters["taken"] for path in one.profiles())
+        assert one.stop() == 0
+    assert min(seen.values()) > 0, f"never sampled: {[lie for lie, n in seen.items() if not n]}"
+    chains = last.of(victim)
+    assert chains.count("main;(seventy|twenty|ten)") >= 0.95 * chains.total > 20, chains.stacks.most_common(3)
+    limit = MOST_US * 1e-6 * samples + 0.05 * length
+    print(f"{spent:.2f} s of CPU for {samples} samples in {length:.0f} s")
+    assert spent <= limit, f"{spent:.2f} s of CPU for {samples} samples in {length:.0f} s: more than {limit:.2f}"
+
+
+@pytest.fixture
+def file_system(daemon: Callable[..., Daemon]) -> Daemon:  # noqa: F811
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        pytest.skip("there is no /dev/fuse here")
+    return daemon()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_honest_page_of_a_silent_file_system_under_a_frame(
+    version: int, service: Callable[..., Service], victim: int, file_system: Daemon
+) -> None:
+    """It is not on the list of what may be read: nobody asks the daemon for it."""
+    with service({"snapshot": {"interval": "1s", "frequency": HZ}}).start() as one:
+        pid = one.wait_running("python")["python"]
+        file_system.stall()
+        command = [HOSTILE / f"liar_{version}", "file_under_frame", file_system.file]
+        with running(command, stdout=subprocess.DEVNULL) as liar:
+            files = one.wait_profiles(5)
+            assert not file_system.holding(), "a page of the file was read"
+            row = targets(one)[liar.pid]
+            assert row["why"] or row["unreadable"] + row["torn"] + row["skewed"], row
+        assert post(one, "python")["pid"] == pid and not quarantined(one), one.log()[-2000:]
+        chains = Pprof.read(files[-1]).of(victim)
+        assert chains.count("main;seventy") > 20, chains.stacks.most_common(3)
+        assert one.stop() == 0
+
+
+@contextlib.contextmanager
+def racing(version: int, file_system: Daemon) -> Iterator[Lines]:
+    one = Lines(HOSTILE / f"liar_{version}", "file_comes_under_frame", file_system.file)
+    try:
+        one.wait_said("ready")
+        yield one
+    finally:
+        one.end()
+
+
+def test_page_that_comes_under_a_frame_costs_one_worker(
+    service: Callable[..., Service], victim: int, file_system: Daemon
+) -> None:
+    """Anonymous memory when the list was made, the file's when it is read: at worst a worker is quarantined, a new one goes on without
+    this target, and when the file system answers all is as before. The race can be lost; then there is nothing to contain."""
+    with service({"snapshot": {"interval": "2s", "deadline": "2s", "frequency": HZ}}).start() as one, racing(13, file_system) as liar:
+        old = one.wait_running("python")["python"]
+        wait_for(lambda: targets(one).get(liar.process.pid, {}).get("samples"), "the liar to be read")
+        file_system.stall()
+        for attempt in range(8):
+            liar.tell("now")
+            time.sleep(1)
+            if file_system.holding():
+                break
+            liar.tell("back")
+            time.sleep(1)
+        if not file_system.holding():
+            pytest.skip("the race was lost 8 times")
+        wait_for(lambda: (row := post(one, "python"))["pid"] not in (0, old) and row["state"] == "running", "a replacement", 20)
+        wait_for(
+            lambda: Pprof.read(one.profiles()[-1]).of(victim).count("main;seventy") > 20, "the victim's frames from the new one"
+        )
+        assert len(quarantined(one)) <= 1 and file_system.holding() <= 2
+        file_system.go_on()
+        wait_for(lambda: not quarantined(one), "the quarantined process to be reaped")
+        assert one.stop() == 0
+    total: Counter[str] = Counter()
+    for path in one.profiles():
+        total.update(check_profile_pair(path, alone=False).counters)
+    check_conservation(total)
