@@ -107,7 +107,7 @@ def test_breach(breach: Breach, directory: Path, service: Callable[..., Service]
         wait_until_warm(split.pid)
         with show_log(one), one.start(ready=False):
             wait_for(lambda: (one.runtime / "status.sock").exists() and answers(one), "an answer on the status socket")
-            bystanders = wait_for(lambda: len(pids := others_of(one, breach.place)) == 3 and pids, "the others to start")
+            bystanders = wait_for(lambda: len(pids := others_of(one, breach.place)) == len(WORKERS) - 1 and pids, "the others to start")
             if breach.causes:
                 row = wait_for(lambda: ended(one, breach), f"{breach} to be ended, see {one.log_file}", breach.seconds)
                 assert breach.recycles or row["recycles"] == 0, row
