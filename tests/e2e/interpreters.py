@@ -18,7 +18,9 @@ import pyframes
 import pytest
 
 MAKING_LIMIT = 900  # seconds for a root; two of them may be made by turns
-SUITES = {"bullseye": (3, 9), "bookworm": (3, 11), "trixie": (3, 13), "sid": (3, 14)}
+SUITES = {"bullseye": (3, 9), "bookworm": (3, 11), "trixie": (3, 13)}
+if os.environ.get("BULKHEAD_TEST_SID"):  # a release that changes every day is for the asking
+    SUITES["sid"] = (3, 14)
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,12 @@ def targets(one: Service) -> dict[int, dict[str, Any]]:
     return {row["pid"]: row for row in json.loads(done.stdout)["targets"]}
 
 
+def tells(row: dict[str, Any]) -> bool:
+    """Why there are no frames."""
+    names = ("torn", "skewed", "unreadable", "truncated", "late")
+    return bool(row) and bool(row["why"] or sum(row[name] for name in names))
+
+
 def own_frames(profile: Pprof, pid: int) -> Counter[str]:
     """Chains of the liar's Python frames."""
     found: Counter[str] = Counter()
@@ -101,20 +107,22 @@ def test_lies(version: int, service: Callable[..., Service], victim: int) -> Non
         for at in range(0, len(lies), TOGETHER):
             with liars(version, lies[at : at + TOGETHER]) as pids:
                 files = one.wait_profiles(3)
-                rows = wait_for(lambda: (rows := targets(one)).keys() >= set(pids.values()) and rows, "all of them to be listed")
+                wait_for(lambda: targets(one).keys() >= set(pids.values()), "all of them to be listed")
                 for lie, liar in pids.items():
                     seen[lie] = sum(Pprof.read(path).of(liar).total for path in files)
                     frames = sum((own_frames(Pprof.read(path), liar) for path in files), Counter())
-                    if lie not in MAY_HAVE_FRAMES:
-                        row = rows[liar]
-                        told = row["why"] or row["torn"] + row["skewed"] + row["unreadable"] + row["truncated"] + row["late"]
-                        assert told, f"{lie}: neither a reason nor a counter: {row}; frames: {frames.most_common(3)}"
+                    if lie in MAY_HAVE_FRAMES or (version < 13 and lie.startswith("offsets_")):
+                        continue
+                    wait_for(
+                        lambda: tells(targets(one).get(liar, {})),
+                        f"{lie}: a reason or a counter: {targets(one).get(liar)}; frames: {frames.most_common(3)}", 5
+                    )  # fmt: skip
                 for path in files:
                     for name in Folded.parse(path.with_name(path.name.replace("pb.gz", "folded")).read_text()).stacks:
                         assert all(len(frame) < 4096 and frame.isprintable() for frame in name), name
         row = one.worker("python")
-        spent, length = harness.cpu_seconds(pid) - before, time.monotonic() - begin
         assert row["pid"] == pid and row["restarts"] == 0, f"{row}\n{one.log()[-2000:]}"
+        spent, length = harness.cpu_seconds(pid) - before, time.monotonic() - begin
         last = Pprof.read(one.wait_profiles(2)[-1])
         samples = sum(check_profile_pair(path).counters["taken"] for path in one.profiles())
         assert one.stop() == 0

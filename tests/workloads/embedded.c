@@ -44,5 +44,7 @@ int main(int argc, char **argv)
 		return 3;
 	}
 	argv[1] = argv[0];
-	return run_script(argc - 1, argv + 1);
+	int status = run_script(argc - 1, argv + 1);
+	STAYS_ON_THE_STACK();
+	return status;
 }

@@ -191,6 +191,7 @@ static const char *look(struct target *t, struct python_process *p, bool *ret_ag
 	p->ntid = t->nspid ? t->nspid : t->pid;
 	p->pthread_tid = p->layout.native_thread_id == PYTHON_NONE ? pthread_tid_of(t) : 0;
 	find_loop(p, range);
+	p->learned_ns = 0; /* the first time counts */
 	return python_threads_learn(t, p) > 0 ? NULL : "its interpreter is not initialised";
 }
 

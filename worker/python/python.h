@@ -30,7 +30,7 @@ enum {
 	PYTHON_FRAMES_MAX = 2000,   /* of one stack; the interpreter's own limit is 1,000 */
 	PYTHON_BEGINNING_MAX = 512, /* bytes of code at the beginning of the interpreter's loop */
 	PYTHON_THREAD_SLOTS = 64,   /* places of known threads, at first */
-	PYTHON_THREADS_MAX = 16384, /* of one process */
+	PYTHON_THREADS_MAX = 4096,  /* of one process */
 	PYTHON_INTERPRETERS_MAX = 64,
 	PYTHON_STATES_MAX = 4,       /* of one thread: one in each interpreter that it is in */
 	PYTHON_REVALIDATE_MS = 1000, /* a code object's address may be another's by then */
@@ -63,6 +63,7 @@ struct python_process {
 	struct python_threads *_Atomic threads; /* owned */
 	_Atomic bool many;                      /* interpreters: a thread may have a state in each */
 	int64_t looked_ns;                      /* CLOCK_MONOTONIC: when that was last looked at */
+	int64_t learned_ns;                     /* likewise: when all threads were last read */
 	struct python_codes *codes;             /* owned */
 	/* the main thread's */
 	_Atomic bool ready; /* else `why` says what is missing */

@@ -7,7 +7,8 @@
 #include <string.h>
 
 enum {
-	PROBES = 8,      /* places that a thread may have */
+	PROBES = 8, /* places that a thread may have */
+	LEARN_MS = 1000,
 	LOOK_MS = 250,   /* between two looks for more interpreters and threads */
 	WALK_READS = 48, /* in one window: new threads stand at the head of the list */
 	NONE_MS = 100,   /* how long a thread without a state is believed to have none */
@@ -233,8 +234,20 @@ static struct python_threads *larger(struct python_process *p, int n)
 	return fresh;
 }
 
+/* A list that loops, or has no end, costs what this allows, and no more than once a second. */
+static bool may_learn(struct python_process *p)
+{
+	int64_t now = monotonic_ns();
+	if (p->learned_ns && now - p->learned_ns < LEARN_MS * NS_PER_MS)
+		return false;
+	p->learned_ns = now;
+	return true;
+}
+
 int python_threads_learn(struct target *t, struct python_process *p)
 {
+	if (!may_learn(p))
+		return -EAGAIN;
 	uint8_t state[PYTHON_THREAD_MAX];
 	struct source s = { read_live, t, 0, POINTERS * PYTHON_THREADS_MAX };
 	struct lesson lesson = { .process = p };
