@@ -8,7 +8,7 @@
  *   main.c      the callbacks
  *   process.c   one process: where its interpreter is, of which version; which processes are taken
  *   layout.c    where each version keeps what we read
- *   capture.c   the frozen window
+ *   capture.c   the frozen window; walk.c   its walk from a thread state to the frames
  *   threads.c   from a kernel thread to its Python thread state
  *   mix.c       one sample's Python frames among its native ones
  *   codes.c     code objects of a process: names and lines, read once and validated again
