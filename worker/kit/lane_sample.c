@@ -245,6 +245,11 @@ static struct ending mix(const struct runtime *runtime, const struct window_entr
 	const size_t before = out->n;
 	const char *words = NULL;
 	enum counter outcome = COUNTER_complete;
+	if (!captured && runtime->wants && stack->target) {
+		stack->target->taken = true; /* the sampler says so */
+		if (!runtime->wants(stack->target))
+			target_take(stack->target, false);
+	}
 	if (!captured && runtime->mix && ending.outcome == COUNTER_complete)
 		ending = (struct ending) { COUNTER_early, "[sampled before its runtime was known]" };
 	if (captured) {

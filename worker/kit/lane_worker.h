@@ -51,6 +51,8 @@ struct runtime {
 	 * believed, in which case native frames stand alone; *ret_words says so at the root. */
 	enum counter (*mix)(const struct native_stack *stack, const uint8_t *captured, size_t n, struct mixed *out,
 		const char **ret_words);
+	/* Whether a process whose samples come here, and of which nothing could be captured, is one of its own, or may be. NULL: all are. */
+	bool (*wants)(struct target *t);
 	void (*describe)(struct target *t, struct description *d); /* for operators */
 	void (*shed)(void);                                        /* memory is short: drop what can be had again */
 	void (*turn)(void);                                        /* now and then, between samples */

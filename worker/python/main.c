@@ -13,6 +13,7 @@ int main(int argc, char **argv)
 		.forget = python_forget,
 		.capture = python_capture,
 		.mix = python_mix,
+		.wants = python_wants,
 		.describe = python_describe,
 		.shed = python_shed,
 		.turn = python_turn,

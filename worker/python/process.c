@@ -21,6 +21,7 @@ enum {
 };
 
 static int64_t next_look_ns = INT64_MAX;
+static const char no_interpreter[] = "no interpreter was found in it";
 
 static void release(void *process)
 {
@@ -175,7 +176,7 @@ static const char *look(struct target *t, struct python_process *p, bool *ret_ag
 	const struct code_range *range = range_with(t, RUNTIME_python);
 	*ret_again = true;
 	if (!range)
-		return "no interpreter was found in it";
+		return no_interpreter;
 	p->runtime = address_in(range, range->module->runtime_vaddr);
 	const char *why = find_layout(t, p, &range->module->elf);
 	if (why) {
@@ -218,6 +219,14 @@ void python_prepare(struct target *t)
 		p->pause_ns = p->pause_ns * 2 < LAST_PAUSE_MS * NS_PER_MS ? p->pause_ns * 2 : LAST_PAUSE_MS * NS_PER_MS;
 	if (p->again_ns < next_look_ns)
 		next_look_ns = p->again_ns;
+}
+
+/* A child of one of ours that has become another program may have come here before that was known. */
+bool python_wants(struct target *t)
+{
+	python_prepare(t);
+	const struct python_process *p = atomic_load(&t->runtime);
+	return !p || p->why != no_interpreter || monotonic_ns() - p->born_ns < START_MS * NS_PER_MS;
 }
 
 static void look_again(struct target *t)

@@ -113,6 +113,7 @@ void python_threads_look(struct target *t, struct python_process *p);
 
 /* process.c */
 void python_prepare(struct target *t);
+bool python_wants(struct target *t);
 void python_forget(struct target *t);
 void python_turn(void);
 void python_shed(void);

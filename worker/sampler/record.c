@@ -140,16 +140,15 @@ static void handle_task(struct taps *taps, struct words *w, bool born, uint64_t 
 		put_event_to_both(taps, taps_lane(pid), &event);
 		return;
 	}
-	route_fork(parent, pid);
+	route_fork(parent, pid, time);
 	event.value = parent;
 	put_event(taps, taps_lane(pid), &event);
 }
 
-/* A new image is native's until somebody takes it. */
 static void handle_exec(struct taps *taps, struct lane_event *event)
 {
 	enum runtime_id before = taps_lane(event->head.pid);
-	route_set(event->head.pid, RUNTIME_NONE);
+	route_exec(event->head.pid, event->head.time);
 	if (before != RUNTIME_NONE) {
 		struct lane_event left = *event;
 		left.head.type = LANE_LEFT;

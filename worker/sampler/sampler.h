@@ -26,7 +26,9 @@ void route_follow(uint32_t pid);
 bool route_follows(uint32_t pid);
 enum runtime_id route_of(uint32_t pid);
 void route_set(uint32_t pid, enum runtime_id runtime); /* RUNTIME_NONE: native's */
-void route_fork(uint32_t parent, uint32_t child);
+/* Times are the events': those of one process may come through two CPUs' rings, in any order. */
+void route_fork(uint32_t parent, uint32_t child, uint64_t time);
+void route_exec(uint32_t pid, uint64_t time); /* a new image is native's until somebody takes it */
 /* The next pids of a runtime from *from on (0 first): how many, at most max; 0: no more. */
 size_t route_list(enum runtime_id runtime, uint32_t *from, uint32_t *pids, size_t max);
 
