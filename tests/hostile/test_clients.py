@@ -7,6 +7,7 @@ import contextlib
 import os
 import select
 import socket
+import statistics
 import struct
 import subprocess
 import sys
@@ -321,19 +322,24 @@ def test_a_user_holds_only_a_few_places(service: Callable[..., Service]) -> None
     import grp
 
     group = grp.getgrnam("nogroup")
-    with service({"supervisor": {"status_group": group.gr_name}}) as one:
+    with service({"snapshot": {"interval": "1s"}, "supervisor": {"status_group": group.gr_name}}) as one:
         one.directory.chmod(0o755)
         one.directory.parent.chmod(0o755)
         one.start()
-        before = figures(one)
+        one.wait_profiles(1)  # what runs already has been lent by then
+        before = statistics.median(figures(one)["fds"] for _ in range(9))
         crowd = subprocess.Popen(
             [sys.executable, "-B", __file__, "hold", str(socket_of(one)), "3", "40001", str(group.gr_gid)],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
-        time.sleep(1.5)
-        during = figures(one)
-        assert crowd.wait() == 0
-        assert before["fds"] < during["fds"] <= before["fds"] + PLACES_OF_A_USER + 2, (before, during)
+        seen = []
+        while crowd.poll() is None:
+            seen.append(figures(one)["fds"])
+            time.sleep(0.1)
+        assert crowd.returncode == 0
+        # it takes as long to start as the machine wants, and fds that are being lent come and go
+        held = statistics.median(seen[len(seen) // 2 :])
+        assert before < held <= before + PLACES_OF_A_USER + 2, (before, seen)
         assert one.stop() == 0
 
 
