@@ -62,8 +62,8 @@ static void copy_code(struct pieces *p, const struct python_process *process, ui
 		p->n--;
 		return;
 	}
-	uint64_t name = walk_word(head, l->code_qualname != PYTHON_NONE ? l->code_qualname : l->code_name),
-		 file = walk_word(head, l->code_file), code = walk_word(head, l->code);
+	uint64_t name = python_word(head, l->code_qualname != PYTHON_NONE ? l->code_qualname : l->code_name),
+		 file = python_word(head, l->code_file), code = python_word(head, l->code);
 	copy(p, name, TEXT_BYTES);
 	copy(p, file, TEXT_BYTES);
 	if (l->datastack_chunk == PYTHON_NONE) /* its instructions are an object of their own */

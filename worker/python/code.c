@@ -10,13 +10,6 @@ enum {
 	LASTI_FIRST = -1, /* f_lasti before the first instruction */
 };
 
-static uint64_t word(const uint8_t *bytes, uint16_t offset)
-{
-	uint64_t value;
-	memcpy(&value, bytes + offset, sizeof value);
-	return value;
-}
-
 static int get(const struct python_memory *memory, uint64_t address, void *buf, size_t n)
 {
 	return memory->read(memory->context, address, buf, n);
@@ -26,9 +19,9 @@ uint64_t python_code_print(const struct python_layout *layout, const uint8_t *by
 {
 	uint32_t first_line;
 	memcpy(&first_line, bytes + layout->code_first_line, sizeof first_line);
-	const uint64_t words[] = { word(bytes, layout->code_file), word(bytes, layout->code_name),
-		word(bytes, layout->code_lines), word(bytes, layout->minor >= 11 ? OB_SIZE : layout->code),
-		first_line };
+	const uint64_t words[] = { python_word(bytes, layout->code_file), python_word(bytes, layout->code_name),
+		python_word(bytes, layout->code_lines),
+		python_word(bytes, layout->minor >= 11 ? OB_SIZE : layout->code), first_line };
 	uint64_t print = 0;
 	for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
 		print = (print ^ words[i]) * 0x9fb21c651e98df25ULL;
@@ -47,17 +40,18 @@ int python_code_head(const struct python_layout *layout, const struct python_mem
 	if (r < 0)
 		return r;
 	memcpy(&first_line, bytes + layout->code_first_line, sizeof first_line);
-	head.file = word(bytes, layout->code_file);
-	head.name = word(bytes, layout->code_qualname != PYTHON_NONE ? layout->code_qualname : layout->code_name);
-	head.lines = word(bytes, layout->code_lines);
+	head.file = python_word(bytes, layout->code_file);
+	head.name =
+		python_word(bytes, layout->code_qualname != PYTHON_NONE ? layout->code_qualname : layout->code_name);
+	head.lines = python_word(bytes, layout->code_lines);
 	head.first_line = first_line < 0 ? 0 : (uint32_t)first_line;
 	uint64_t size;
 	if (layout->minor >= 11) {
-		uint64_t units = word(bytes, OB_SIZE);
+		uint64_t units = python_word(bytes, OB_SIZE);
 		size = units <= PYTHON_CODE_BYTES / UNIT ? units * UNIT : 0;
 		head.begin = address + layout->code;
 	} else {
-		r = get(memory, word(bytes, layout->code) + layout->bytes_size, &size, sizeof size);
+		r = get(memory, python_word(bytes, layout->code) + layout->bytes_size, &size, sizeof size);
 		if (r < 0)
 			return r;
 	}
@@ -118,7 +112,7 @@ int python_text(const struct python_layout *layout, const struct python_memory *
 		return r;
 	memcpy(&bits, head + layout->str_state, sizeof bits);
 	struct text_state state = state_of(bits);
-	uint64_t length = word(head, layout->str_length);
+	uint64_t length = python_word(head, layout->str_length);
 	if (!state.compact || (state.kind != 1 && state.kind != 2 && state.kind != 4) || length > UINT32_MAX)
 		return -EINVAL;
 	size_t most = size < PYTHON_NAME_BYTES ? size : PYTHON_NAME_BYTES, n = length < most ? length : most, at = 0;

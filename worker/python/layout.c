@@ -69,17 +69,10 @@ struct offsets {
 	bool bad;
 };
 
-static uint64_t word(const uint8_t *bytes, size_t at)
-{
-	uint64_t value;
-	memcpy(&value, bytes + at, sizeof value);
-	return value;
-}
-
 /* The offset of a field of `width` bytes in the structure whose size stands at `structure`. */
 static uint16_t field(struct offsets *o, uint16_t structure, uint16_t at, unsigned width)
 {
-	uint64_t size = word(o->bytes, structure), offset = word(o->bytes, at);
+	uint64_t size = python_word(o->bytes, structure), offset = python_word(o->bytes, at);
 	if (size > UINT32_MAX || offset >= PYTHON_NONE - 8U || offset % width || width > size || offset > size - width)
 		o->bad = true;
 	return (uint16_t)offset;
@@ -121,7 +114,7 @@ static void fill(struct python_layout *l, struct offsets *o, const struct places
 	l->bytes_data = field(o, p->bytes, p->ob_sval, BYTE);
 	l->str_length = field(o, p->unicode, p->length, POINTER);
 	l->str_state = field(o, p->unicode, p->state, INT);
-	uint64_t ascii = word(o->bytes, p->asciiobject_size);
+	uint64_t ascii = python_word(o->bytes, p->asciiobject_size);
 	o->bad |= ascii > PYTHON_OBJECT_MAX - UNICODE_UTF8 || ascii < l->str_length + 8U || ascii < l->str_state + 4U;
 	l->str_ascii_data = (uint16_t)ascii;
 	l->str_data = (uint16_t)(ascii + UNICODE_UTF8);
@@ -151,7 +144,7 @@ int python_layout_read(struct python_layout *ret, const uint8_t *bytes, size_t n
 		return -EAGAIN;
 	if (memcmp(bytes, cookie, sizeof cookie))
 		return -EINVAL;
-	uint64_t version = word(bytes, VERSION);
+	uint64_t version = python_word(bytes, VERSION);
 	unsigned minor = version >> 16 & 0xff;
 	*ret_why = "its interpreter is of an unknown version";
 	if (version >> 24 != 3 || minor < PYTHON_MINOR_OFFSETS || minor > PYTHON_MINOR_MAX)
@@ -160,7 +153,7 @@ int python_layout_read(struct python_layout *ret, const uint8_t *bytes, size_t n
 	if ((version & 0xf0) != FINAL)
 		return -EINVAL;
 	*ret_why = "its interpreter is a free-threaded build: not supported";
-	if (word(bytes, FREE_THREADED))
+	if (python_word(bytes, FREE_THREADED))
 		return -EINVAL;
 	const struct places *p = minor == 13 ? &places_13 : &places_14;
 	struct offsets o = { bytes, false };

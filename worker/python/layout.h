@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 enum {
 	PYTHON_MINOR_MIN = 8, /* 3.8 */
@@ -56,5 +57,13 @@ const struct python_layout *python_layout_of(unsigned minor);
 /* From n bytes at the start of _PyRuntime. 0; -EAGAIN: not initialised yet; -EINVAL with a reason in *ret_why (a literal, for
  * operators): another format, a version that is not known, free-threaded, offsets that make no sense. */
 int python_layout_read(struct python_layout *ret, const uint8_t *bytes, size_t n, const char **ret_why);
+
+/* A field of 64 bits in what was read of a structure. */
+static inline uint64_t python_word(const uint8_t *bytes, size_t offset)
+{
+	uint64_t value;
+	memcpy(&value, bytes + offset, sizeof value);
+	return value;
+}
 
 #endif

@@ -54,11 +54,6 @@ static int read_captured(void *context, uint64_t address, void *buf, size_t n)
 	return -EFAULT;
 }
 
-static int read_live(void *context, uint64_t address, void *buf, size_t n)
-{
-	return target_read_memory(context, address, buf, n);
-}
-
 static bool in_loop(const struct python_process *p, const struct unwind_frame *frame)
 {
 	uint64_t pc = frame->exact ? frame->pc : frame->pc - 1;
@@ -162,7 +157,7 @@ static enum counter refuse(struct job *job, enum counter outcome, const char *wo
 static enum counter put_run(struct job *job, uint32_t from, uint32_t to)
 {
 	const struct python_memory captured = { &job->captured, read_captured },
-				   live = { job->stack->target, read_live };
+				   live = { job->stack->target, python_read_live };
 	for (uint32_t i = from; i < to; i++) {
 		struct python_frame frame = frame_at(&job->captured, i);
 		uint32_t id;

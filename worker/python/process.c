@@ -23,6 +23,11 @@ enum {
 static int64_t next_look_ns = INT64_MAX;
 static const char no_interpreter[] = "no interpreter was found in it";
 
+int python_read_live(void *target, uint64_t address, void *buf, size_t n)
+{
+	return target_read_memory(target, address, buf, n);
+}
+
 static void release(void *process)
 {
 	struct python_process *p = process;

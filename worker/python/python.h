@@ -112,6 +112,8 @@ int python_threads_learn(struct target *t, struct python_process *p);
 void python_threads_look(struct target *t, struct python_process *p);
 
 /* process.c */
+/* Of a struct target, by the main thread: as struct python_memory wants it. */
+int python_read_live(void *target, uint64_t address, void *buf, size_t n);
 void python_prepare(struct target *t);
 bool python_wants(struct target *t);
 void python_forget(struct target *t);

@@ -15,13 +15,6 @@ enum {
 	POINTERS = 2,
 };
 
-static uint64_t word(const uint8_t *bytes, uint16_t offset)
-{
-	uint64_t value;
-	memcpy(&value, bytes + offset, sizeof value);
-	return value;
-}
-
 static const uint32_t BEING_WRITTEN = UINT32_MAX; /* no thread's number */
 
 /* How the lists are read: in the window, or at normal priority. */
@@ -49,11 +42,11 @@ struct wanted {
 static int is_it(struct source *s, const struct python_process *p, const uint8_t *state, const struct wanted *wanted)
 {
 	const struct python_layout *l = &p->layout;
-	uint64_t descriptor = word(state, l->thread_id);
+	uint64_t descriptor = python_word(state, l->thread_id);
 	if (!wanted->tid)
 		return descriptor > wanted->sp && descriptor < wanted->stack_end;
 	if (l->native_thread_id != PYTHON_NONE)
-		return word(state, l->native_thread_id) == wanted->tid;
+		return python_word(state, l->native_thread_id) == wanted->tid;
 	uint32_t tid;
 	int r = get(s, descriptor + p->pthread_tid, &tid, sizeof tid);
 	return r == -E2BIG ? r : !r && tid == wanted->tid;
@@ -73,7 +66,7 @@ static int each_thread(struct source *s, const struct python_process *p, uint8_t
 		for (int n = 0; !r && at && n < PYTHON_THREADS_MAX; n++) {
 			r = get(s, at, state, l->thread_bytes);
 			r = r ? r : call(context, s, state, at);
-			at = r ? 0 : word(state, l->thread_next);
+			at = r ? 0 : python_word(state, l->thread_next);
 		}
 		r = r ? r : get(s, interpreter + l->interpreter_next, &next, sizeof next);
 		interpreter = r ? 0 : next;
@@ -199,17 +192,12 @@ static int learn(void *context, struct source *s, const uint8_t *state, uint64_t
 	if (p->ntid != p->tid || !lesson->threads)
 		return 0; /* their numbers outside are not known */
 	if (p->layout.native_thread_id != PYTHON_NONE)
-		tid = (uint32_t)word(state, p->layout.native_thread_id);
-	else if (get(s, word(state, p->layout.thread_id) + p->pthread_tid, &tid, sizeof tid) < 0)
+		tid = (uint32_t)python_word(state, p->layout.native_thread_id);
+	else if (get(s, python_word(state, p->layout.thread_id) + p->pthread_tid, &tid, sizeof tid) < 0)
 		tid = 0;
 	if (tid)
 		remember(lesson->threads, tid, address, 0);
 	return 0;
-}
-
-static int read_live(void *context, uint64_t address, void *buf, size_t n)
-{
-	return target_read_memory(context, address, buf, n);
 }
 
 struct python_threads *python_threads_new(uint32_t size)
@@ -249,7 +237,7 @@ int python_threads_learn(struct target *t, struct python_process *p)
 	if (!may_learn(p))
 		return -EAGAIN;
 	uint8_t state[PYTHON_THREAD_MAX];
-	struct source s = { read_live, t, 0, POINTERS * PYTHON_THREADS_MAX };
+	struct source s = { python_read_live, t, 0, POINTERS * PYTHON_THREADS_MAX };
 	struct lesson lesson = { .process = p };
 	int r = each_thread(&s, p, state, learn, &lesson);
 	if (r < 0 || !lesson.n)
@@ -264,7 +252,7 @@ int python_threads_learn(struct target *t, struct python_process *p)
 void python_threads_look(struct target *t, struct python_process *p)
 {
 	const struct python_threads *threads = atomic_load(&p->threads);
-	struct source s = { read_live, t, 0, POINTERS };
+	struct source s = { python_read_live, t, 0, POINTERS };
 	uint64_t first, next;
 	int64_t now = monotonic_ns();
 	if (now - p->looked_ns < LOOK_MS * NS_PER_MS)

@@ -70,8 +70,8 @@ static bool get_word(struct scratch *s, uint64_t address, uint64_t *ret)
  * How far the newest is used is the word behind the thread state's pointer to it. */
 static void read_chunks(struct scratch *s, const uint8_t *thread)
 {
-	uint64_t chunk = walk_word(thread, s->layout->datastack_chunk),
-		 top = walk_word(thread, s->layout->datastack_chunk + 8);
+	uint64_t chunk = python_word(thread, s->layout->datastack_chunk),
+		 top = python_word(thread, s->layout->datastack_chunk + 8);
 	size_t n = top - chunk <= CHUNK_BYTES_MAX ? top - chunk : BLOCK_BYTES;
 	for (int i = 0; chunk && i < CHUNKS_MAX; i++) {
 		const uint8_t *bytes =
@@ -111,7 +111,7 @@ static bool count_difference(struct scratch *s, uint64_t cframe, uint64_t frame,
 			const uint8_t *bytes = get(s, frame, l->frame_bytes);
 			if (!bytes)
 				return false;
-			frame = walk_word(bytes, l->frame_previous);
+			frame = python_word(bytes, l->frame_previous);
 			difference--;
 		}
 		if (is_root(cframe, thread_at))
@@ -128,7 +128,7 @@ static bool count_difference(struct scratch *s, uint64_t cframe, uint64_t frame,
 static enum python_status walk_objects(struct walk *w, const uint8_t *thread, uint64_t thread_at)
 {
 	const struct python_layout *l = w->scratch->layout;
-	uint64_t cframe = l->cframe == PYTHON_NONE ? 0 : walk_word(thread, l->cframe), at = w->root;
+	uint64_t cframe = l->cframe == PYTHON_NONE ? 0 : python_word(thread, l->cframe), at = w->root;
 	int more = 0;
 	if (cframe && !count_difference(w->scratch, cframe, at, thread_at, &more))
 		return PYTHON_UNREADABLE;
@@ -145,10 +145,10 @@ static enum python_status walk_objects(struct walk *w, const uint8_t *thread, ui
 		if (!frame)
 			return PYTHON_UNREADABLE;
 		memcpy(&instruction, frame + l->frame_instruction, sizeof instruction);
-		uint64_t code = walk_word(frame, l->frame_code);
+		uint64_t code = python_word(frame, l->frame_code);
 		if (!code)
 			return PYTHON_TORN;
-		at = walk_word(frame, l->frame_previous);
+		at = python_word(frame, l->frame_previous);
 		if (!put(w, code, (uint64_t)(int64_t)instruction) || !put(w, 0, cframe))
 			return PYTHON_TRUNCATED;
 		if (cframe && !get_word(w->scratch, cframe + l->cframe_previous, &cframe))
@@ -177,12 +177,12 @@ static enum python_status walk_entries(struct walk *w, uint64_t cframe)
 		const uint8_t *frame = get(w->scratch, at, l->frame_bytes);
 		if (!frame)
 			return PYTHON_UNREADABLE;
-		uint64_t code = walk_word(frame, l->frame_code);
+		uint64_t code = python_word(frame, l->frame_code);
 		if (!code || frame[l->frame_owner] > PYTHON_OWNER_LOOP)
 			return PYTHON_TORN;
 		bool entry = frame[l->frame_is_entry];
-		at = walk_word(frame, l->frame_previous);
-		if (!put(w, code, walk_word(frame, l->frame_instruction)) || (entry && !put(w, 0, cframe)))
+		at = python_word(frame, l->frame_previous);
+		if (!put(w, code, python_word(frame, l->frame_instruction)) || (entry && !put(w, 0, cframe)))
 			return PYTHON_TRUNCATED;
 		if (entry)
 			status = leave_call(w, &cframe, at);
@@ -201,12 +201,12 @@ static enum python_status walk_marks(struct walk *w, uint64_t cframe)
 		if (!frame)
 			return PYTHON_UNREADABLE;
 		uint8_t owner = frame[l->frame_owner];
-		uint64_t code = walk_word(frame, l->frame_code) & ~l->tag_mask, mark = at;
+		uint64_t code = python_word(frame, l->frame_code) & ~l->tag_mask, mark = at;
 		if (owner > PYTHON_OWNER_LOOP || (!code && owner != PYTHON_OWNER_LOOP))
 			return PYTHON_TORN;
 		marked = owner == PYTHON_OWNER_LOOP;
-		at = walk_word(frame, l->frame_previous);
-		if (!(marked ? put(w, 0, mark) : put(w, code, walk_word(frame, l->frame_instruction))))
+		at = python_word(frame, l->frame_previous);
+		if (!(marked ? put(w, 0, mark) : put(w, code, python_word(frame, l->frame_instruction))))
 			return PYTHON_TRUNCATED;
 		if (marked && cframe)
 			status = leave_call(w, &cframe, at);
@@ -253,7 +253,7 @@ enum python_status walk_thread(struct walk *w, const uint8_t *thread, uint64_t t
 	const struct python_layout *l = w->scratch->layout;
 	w->n = w->from;
 	w->root_at = thread_at + l->frame;
-	w->root = walk_word(thread, l->frame);
+	w->root = python_word(thread, l->frame);
 	if (l->datastack_chunk == PYTHON_NONE)
 		return walk_objects(w, thread, thread_at);
 	uint64_t cframe = l->cframe_frame != PYTHON_NONE ? w->root : 0;

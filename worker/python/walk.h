@@ -44,11 +44,4 @@ void walk_know(struct scratch *s, uint64_t address, const void *bytes, size_t n)
 /* The frames of a thread state, of which the bytes are at hand, from w->from on; w->n behind the last. */
 enum python_status walk_thread(struct walk *w, const uint8_t *thread, uint64_t thread_at);
 
-static inline uint64_t walk_word(const uint8_t *bytes, uint16_t offset)
-{
-	uint64_t value;
-	memcpy(&value, bytes + offset, sizeof value);
-	return value;
-}
-
 #endif
