@@ -11,7 +11,9 @@
 enum {
 	CODES_MAX = 12,   /* code objects looked at in one window */
 	TEXT_BYTES = 320, /* of a name, with the head of its object */
-	TRIES = 2,        /* before frames that change are given up */
+	LINES_BYTES =
+		512, /* of a line table, likewise: code that lives shorter than it takes to be read later is short */
+	TRIES = 2,   /* before frames that change are given up */
 };
 
 /* One for each CPU's thread, touched as far as stacks need. */
@@ -63,9 +65,11 @@ static void copy_code(struct pieces *p, const struct python_process *process, ui
 		return;
 	}
 	uint64_t name = python_word(head, l->code_qualname != PYTHON_NONE ? l->code_qualname : l->code_name),
-		 file = python_word(head, l->code_file), code = python_word(head, l->code);
+		 file = python_word(head, l->code_file), code = python_word(head, l->code),
+		 lines = python_word(head, l->code_lines);
 	copy(p, name, TEXT_BYTES);
 	copy(p, file, TEXT_BYTES);
+	copy(p, lines, LINES_BYTES);
 	if (l->datastack_chunk == PYTHON_NONE) /* its instructions are an object of their own */
 		copy(p, code, PYTHON_OBJECT_MAX);
 	p->scratch->read->teaches = true;

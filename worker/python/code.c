@@ -5,6 +5,7 @@
 #include <string.h>
 
 enum {
+	OB_TYPE = 8,      /* of PyObject */
 	OB_SIZE = 16,     /* of PyVarObject */
 	UNIT = 2,         /* bytes of an instruction, or of one word of its cache */
 	LASTI_FIRST = -1, /* f_lasti before the first instruction */
@@ -30,6 +31,14 @@ uint64_t python_code_print(const struct python_layout *layout, const uint8_t *by
 	return print ? print : 1;
 }
 
+/* ob_refcnt (object.h): 64 bits, of which no honest count needs more than 32; in 3.14 32 bits, 16 that say more of a count that is full, and 16
+ * flags. What malloc and pymalloc write over the beginning of what is freed is an address, or nothing where the last reference has left 0. */
+static bool is_live(const uint8_t *bytes)
+{
+	uint64_t count = python_word(bytes, 0);
+	return (uint32_t)count && !(count >> 32 & 0xffff);
+}
+
 int python_code_head(const struct python_layout *layout, const struct python_memory *memory, uint64_t address,
 	struct python_code_head *ret)
 {
@@ -40,6 +49,8 @@ int python_code_head(const struct python_layout *layout, const struct python_mem
 	if (r < 0)
 		return r;
 	memcpy(&first_line, bytes + layout->code_first_line, sizeof first_line);
+	head.live = is_live(bytes);
+	head.type = python_word(bytes, OB_TYPE);
 	head.file = python_word(bytes, layout->code_file);
 	head.name =
 		python_word(bytes, layout->code_qualname != PYTHON_NONE ? layout->code_qualname : layout->code_name);

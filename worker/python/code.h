@@ -26,7 +26,9 @@ struct python_code_head {
 	uint64_t file, name,
 		lines;       /* addresses of str (name: of the qualified name, where the version has it), bytes */
 	uint64_t begin, end; /* of the instructions, in memory; up to 3.10: 0 and their number of bytes */
+	uint64_t type;       /* address of the code objects' type */
 	uint32_t first_line;
+	bool live; /* something refers to it: memory that was freed and not yet used again keeps the rest of what a head says */
 };
 
 /* Of the bytes of a code object, a number that changes when it is replaced by another: of what the head says, and of its size. */

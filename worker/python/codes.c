@@ -209,8 +209,8 @@ static int make(
 
 static bool same_head(const struct python_code_head *a, const struct python_code_head *b)
 {
-	return a->file == b->file && a->name == b->name && a->lines == b->lines && a->begin == b->begin &&
-	       a->end == b->end && a->first_line == b->first_line;
+	return a->type == b->type && a->file == b->file && a->name == b->name && a->lines == b->lines &&
+	       a->begin == b->begin && a->end == b->end && a->first_line == b->first_line;
 }
 
 static int read_again(const struct python_layout *layout, const struct python_memory *live, struct code *code)
@@ -218,24 +218,31 @@ static int read_again(const struct python_layout *layout, const struct python_me
 	struct python_code_head head;
 	int r = python_code_head(layout, live, code->address, &head);
 	code->validated_ns = monotonic_ns();
-	if (!r && !same_head(&head, &code->head))
+	if (!r && (!head.live || !same_head(&head, &code->head)))
 		r = -ESTALE;
 	return r == -EINVAL ? -ESTALE : r;
 }
 
-/* Lines are read later than names, from the live process: only when the code is still the same behind the reading. */
-static void read_lines(const struct python_layout *layout, const struct python_memory *live, struct code *code)
+/* From the window, where it copied them together with the code. A long table is read later than that, from the live process: only when the
+ * code is still there, and the same, behind the reading. */
+static void read_lines(const struct python_layout *layout, const struct python_memory *captured,
+	const struct python_memory *live, struct code *code)
 {
 	uint8_t *lines = NULL;
 	size_t n = 0;
 	if (code->has_lines)
 		return;
 	code->has_lines = true;
-	if (python_bytes(layout, live, code->head.lines, PYTHON_LINES_BYTES, &lines, &n) < 0 ||
-		read_again(layout, live, code) < 0) {
-		free(lines);
-		return;
+	int r = python_bytes(layout, captured, code->head.lines, PYTHON_LINES_BYTES, &lines, &n);
+	if (r == -EFAULT) {
+		r = python_bytes(layout, live, code->head.lines, PYTHON_LINES_BYTES, &lines, &n);
+		if (!r && read_again(layout, live, code) < 0) {
+			free(lines);
+			return;
+		}
 	}
+	if (r < 0)
+		return;
 	code->lines = lines;
 	code->nlines = n;
 	memory += n;
@@ -319,7 +326,7 @@ int python_codes_frame(struct python_codes *codes, const struct python_layout *l
 		drop(codes, code);
 		return r;
 	}
-	read_lines(layout, live, code);
+	read_lines(layout, captured, live, code);
 	uint32_t line = offset < 0
 				? code->head.first_line
 				: python_line(layout->minor, code->lines, code->nlines, code->head.first_line, offset);
