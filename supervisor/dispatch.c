@@ -78,6 +78,9 @@ static void on_stats(struct worker *w, const struct frame *f)
 	w->latency_p99_us = f->field[1].u;
 	w->requests_open = f->field[2].u;
 	w->targets = f->field[3].u;
+	w->still_p50_us = f->field[4].u;
+	w->still_p99_us = f->field[5].u;
+	w->reads_per_thousand = f->field[6].u;
 }
 
 /* False: refused, and the worker is being killed or the frame dropped. */

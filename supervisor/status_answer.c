@@ -148,7 +148,7 @@ static void put_worker(msgpack_packer *p, const struct worker *w)
 	bool lives = life_has_process(&w->life);
 	if (lives)
 		usage_read(w->pid, &u);
-	msgpack_pack_map(p, 22);
+	msgpack_pack_map(p, 24);
 	key_text(p, "name", w->row->name);
 	key_u(p, "pid", (uint64_t)w->pid);
 	key_text(p, "state", state_of(w));
@@ -168,6 +168,10 @@ static void put_worker(msgpack_packer *p, const struct worker *w)
 	key_map(p, "latency_us", 2);
 	key_u(p, "p50", w->latency_p50_us);
 	key_u(p, "p99", w->latency_p99_us);
+	key_map(p, "still_us", 2);
+	key_u(p, "p50", w->still_p50_us);
+	key_u(p, "p99", w->still_p99_us);
+	key_u(p, "reads_per_1000_samples", w->reads_per_thousand);
 	key_bool(p, "realtime", w->realtime);
 	key_bool(p, "pinned", w->pinned);
 	key_u(p, "requests_open", w->requests_open);

@@ -136,7 +136,8 @@ struct worker {
 	struct sandbox sandbox; /* as found in /proc/WORKER */
 	uint32_t landlock_abi;
 	bool realtime, pinned;
-	uint64_t latency_p50_us, latency_p99_us, requests_open, targets;
+	uint64_t latency_p50_us, latency_p99_us, still_p50_us, still_p99_us, reads_per_thousand; /* as STATS says */
+	uint64_t requests_open, targets;
 	unsigned orders; /* in the broker's queue */
 	struct measured measured;
 	struct cgroup_leaf leaf;

@@ -105,7 +105,8 @@ static void forget_incarnation(struct worker *w)
 	memset(w->buckets, 0, sizeof w->buckets);
 	w->sandbox = (struct sandbox) { 0 };
 	w->realtime = w->pinned = false;
-	w->latency_p50_us = w->latency_p99_us = w->requests_open = w->targets = 0;
+	w->latency_p50_us = w->latency_p99_us = w->still_p50_us = w->still_p99_us = w->reads_per_thousand = 0;
+	w->requests_open = w->targets = 0;
 	w->fd_difference = 0;
 	w->leaf.fd = -1;
 }

@@ -335,20 +335,16 @@ static void close_snapshot(void)
 static void tell_stats(void)
 {
 	static int64_t next;
-	static uint64_t p50, p99;
+	static struct window_times times;
 	int64_t now = monotonic_ns();
 	if (now < next || !lane.map) /* a successor that stands by has nothing to tell, and may not */
 		return;
-	uint64_t new50, new99;
 	targets_sweep(now);
-	window_latency(&new50, &new99);
-	if (new99) {
-		p50 = new50;
-		p99 = new99;
-	}
+	(void)window_times(&times); /* none: those of before are the last known */
 	next = now + STATS_MS * NS_PER_MS;
-	(void)channel_send(
-		&kit.channel, MSG_STATS, -1, p50, p99, (uint64_t)leases_waiting(), (uint64_t)targets_count());
+	(void)channel_send(&kit.channel, MSG_STATS, -1, times.latency_p50_us, times.latency_p99_us,
+		(uint64_t)leases_waiting(), (uint64_t)targets_count(), times.still_p50_us, times.still_p99_us,
+		times.reads_per_thousand);
 }
 
 /* What was read while its thread stood still can be read by nobody else: it is worked off, named and committed. The rest waits in

@@ -32,9 +32,10 @@ struct window {
 	uint8_t *ring;
 	_Atomic uint64_t head, tail;
 	_Atomic uint64_t epoch; /* odd while inside */
-	_Atomic uint32_t latency[BUCKETS];
-	uint64_t seen_epoch; /* main's: at the last retirement */
-	bool teaches;        /* main learns from this sample how the next ones are to be read */
+	_Atomic uint32_t latency[BUCKETS], still[BUCKETS];
+	_Atomic uint32_t reads, read_in; /* of targets' memory, and in how many windows */
+	uint64_t seen_epoch;             /* main's: at the last retirement */
+	bool teaches;                    /* main learns from this sample how the next ones are to be read */
 	union {
 		struct lane_sample sample;
 		uint8_t bytes[LANE_RECORD_MAX];
@@ -105,6 +106,15 @@ bool window_find_range(const struct view *view, uint64_t address, struct view_ra
 	return address >= query.start && address < query.end;
 }
 
+/* How often the frozen thread that runs this has read since the window began. */
+static _Thread_local uint32_t reads;
+
+static ssize_t read_target(const struct view *view, void *to, size_t n, uint64_t at)
+{
+	reads++;
+	return pread(view->mem, to, n, (off_t)at);
+}
+
 /* From an address upwards, as far as the range, the target's habit and the room go. */
 static size_t read_part(
 	struct view *view, const struct view_range *range, uint64_t at, size_t want, size_t room, uint8_t *to)
@@ -112,7 +122,7 @@ static size_t read_part(
 	size_t n = range->end - at;
 	n = n < want ? n : want;
 	n = n < room ? n : room;
-	ssize_t got = pread(view->mem, to, n, (off_t)at);
+	ssize_t got = read_target(view, to, n, at);
 	if (got == 0)
 		atomic_store(&view->gone, true);
 	return got > 0 ? (size_t)got & ~(size_t)7 : 0;
@@ -125,7 +135,7 @@ ssize_t window_read_part(const struct window_read *read, uint64_t address, void 
 		return -EFAULT;
 	if (n > range.end - address)
 		n = range.end - address;
-	ssize_t got = pread(read->view->mem, buf, n, (off_t)address);
+	ssize_t got = read_target(read->view, buf, n, address);
 	if (got == 0)
 		atomic_store(&read->view->gone, true);
 	return got > 0 ? got : got < 0 ? -errno : -ESRCH;
@@ -195,7 +205,7 @@ static enum window_status read_stack(
 	size_t common = s->stack_bytes < n ? s->stack_bytes : n;
 	uint8_t again[WINDOW_PROOF];
 	size_t proof = common < sizeof again ? common : sizeof again;
-	if (pread(view->mem, again, proof, (off_t)sp) != (ssize_t)proof || memcmp(again, to, proof))
+	if (read_target(view, again, proof, sp) != (ssize_t)proof || memcmp(again, to, proof))
 		return WINDOW_MOVED;
 	/* A thread that is woken over cannot return to user mode before us, but a system call that it is in may go on where the
 	 * kernel is not preemptible. */
@@ -209,6 +219,21 @@ static enum window_status read_stack(
 	entry->other_bytes = (uint32_t)other;
 	entry->captured_bytes = (uint32_t)captured;
 	return same ? WINDOW_STILL : WINDOW_WRITTEN;
+}
+
+/* The same, and what it took. */
+static enum window_status read_sample(
+	struct window *w, uint8_t *to, size_t room, struct window_entry *entry, size_t capture_room)
+{
+	int64_t begin = monotonic_ns();
+	reads = 0;
+	enum window_status status = read_stack(w, to, room, entry, capture_room);
+	if (reads) {
+		atomic_fetch_add(&w->still[bucket_of((uint64_t)(monotonic_ns() - begin) / NS_PER_US)], 1);
+		atomic_fetch_add(&w->reads, reads);
+		atomic_fetch_add(&w->read_in, 1);
+	}
+	return status;
 }
 
 /* A stretch of n bytes without a wrap, or NULL; *ret_skip: bytes left unused before it. */
@@ -253,7 +278,7 @@ static bool pass_on(struct window *w, uint32_t bytes, uint64_t lane_end)
 	w->teaches = false;
 	if (user) {
 		enter(w);
-		entry.status = room ? read_stack(w, at + fixed, room, &entry, capture) : WINDOW_LATE;
+		entry.status = room ? read_sample(w, at + fixed, room, &entry, capture) : WINDOW_LATE;
 		lane_reading(w->lane, w->cpu, 0, 0, 0);
 		leave(w);
 	}
@@ -429,13 +454,13 @@ void window_reclaim(void)
 			windows[cpu]->seen_epoch = atomic_load(&windows[cpu]->epoch);
 }
 
-void window_latency(uint64_t *ret_p50, uint64_t *ret_p99)
+/* Adds up, and empties, one of the two histograms of each window. */
+static void take(bool still, uint64_t *ret_p50, uint64_t *ret_p99)
 {
 	uint64_t sum[BUCKETS] = { 0 }, all = 0, below = 0;
 	for (uint32_t cpu = 0; cpu < ncpus; cpu++)
-		for (unsigned b = 0; windows[cpu] && b < BUCKETS; b++) {
-			sum[b] += atomic_exchange(&windows[cpu]->latency[b], 0);
-		}
+		for (unsigned b = 0; windows[cpu] && b < BUCKETS; b++)
+			sum[b] += atomic_exchange(still ? &windows[cpu]->still[b] : &windows[cpu]->latency[b], 0);
 	for (unsigned b = 0; b < BUCKETS; b++)
 		all += sum[b];
 	*ret_p50 = *ret_p99 = 0;
@@ -446,4 +471,21 @@ void window_latency(uint64_t *ret_p50, uint64_t *ret_p99)
 			*ret_p99 = bucket_us(b);
 		below += sum[b];
 	}
+}
+
+bool window_times(struct window_times *ret)
+{
+	struct window_times times = { 0 };
+	uint64_t all = 0, read_in = 0;
+	take(false, &times.latency_p50_us, &times.latency_p99_us);
+	take(true, &times.still_p50_us, &times.still_p99_us);
+	for (uint32_t cpu = 0; cpu < ncpus; cpu++) {
+		all += windows[cpu] ? atomic_exchange(&windows[cpu]->reads, 0) : 0;
+		read_in += windows[cpu] ? atomic_exchange(&windows[cpu]->read_in, 0) : 0;
+	}
+	if (!read_in)
+		return false;
+	times.reads_per_thousand = all * 1000 / read_in;
+	*ret = times;
+	return true;
 }

@@ -97,7 +97,13 @@ bool window_backlog(void);        /* an entry waits on some CPU */
 void window_retire(void *p, void (*release)(void *p));
 void window_reclaim(void); /* once a turn of the loop */
 
-/* Latencies from sample to reader since the last call, in microseconds. */
-void window_latency(uint64_t *ret_p50, uint64_t *ret_p99);
+/* What the windows took since the last call. */
+struct window_times {
+	uint64_t latency_p50_us, latency_p99_us; /* from sample to reader */
+	uint64_t still_p50_us, still_p99_us;     /* how long the reader kept the thread from running on */
+	uint64_t reads_per_thousand;             /* reads of a target's memory, in a thousand windows */
+};
+/* False: there were none. */
+bool window_times(struct window_times *ret);
 
 #endif
