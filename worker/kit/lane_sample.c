@@ -144,6 +144,23 @@ struct ending {
 	const char *frame; /* stands at the root of a stack that is not complete */
 };
 
+/* What a window that did not find the sampled stack says; outcome complete: it did find it. */
+static struct ending ending_of_window(enum window_status status)
+{
+	switch (status) {
+	case WINDOW_EARLY:
+		return (struct ending) { COUNTER_early, "[sampled before its memory was lent]" };
+	case WINDOW_LATE:
+		return (struct ending) { COUNTER_late, "[read too late]" };
+	case WINDOW_MOVED:
+		return (struct ending) { COUNTER_moved, "[moved on before it was read]" };
+	case WINDOW_UNREADABLE:
+		return (struct ending) { COUNTER_unreadable, "[stack not readable]" };
+	default:
+		return (struct ending) { COUNTER_complete, NULL };
+	}
+}
+
 static struct ending ending_of(enum window_status status, const struct target *t, enum unwind_end end)
 {
 	if (end == UNWIND_OUTERMOST)
@@ -152,21 +169,11 @@ static struct ending ending_of(enum window_status status, const struct target *t
 		return (struct ending) { COUNTER_own, "[Bulkhead: its own memory is not read]" };
 	if (t && t->avoided)
 		return (struct ending) { COUNTER_unreadable, "[not read: its memory hung a reader]" };
-	switch (status) {
-	case WINDOW_EARLY:
-		return (struct ending) { COUNTER_early, "[sampled before its memory was lent]" };
-	case WINDOW_LATE:
-		return (struct ending) { COUNTER_late, "[read too late]" };
-	case WINDOW_MOVED:
-		/* What the sample carries holds all the same; it was not for lack of it that the walk ended. */
-		if (end == UNWIND_NO_RULE || end == UNWIND_NO_CODE)
-			break;
-		return (struct ending) { COUNTER_moved, "[moved on before it was read]" };
-	case WINDOW_UNREADABLE:
-		return (struct ending) { COUNTER_unreadable, "[stack not readable]" };
-	default:
-		break;
-	}
+	struct ending ending = ending_of_window(status);
+	/* What the sample carries holds though its thread has moved on; it was not for lack of it that the walk ended. */
+	bool carried = status == WINDOW_MOVED && (end == UNWIND_NO_RULE || end == UNWIND_NO_CODE);
+	if (ending.outcome != COUNTER_complete && !carried)
+		return ending;
 	if (end == UNWIND_NO_MEMORY || end == UNWIND_TOO_DEEP)
 		return (struct ending) { COUNTER_truncated, "[deeper than was read]" };
 	return (struct ending) { COUNTER_unwalkable, "[no way to the caller]" };
@@ -239,7 +246,7 @@ uint32_t sample_native_frame(struct target *t, const struct unwind_frame *frame)
 
 /* The runtime's frames among the native ones, where its structures were read together with the stack (else NULL). What it rejects leaves the native
  * stack and one frame that says so. */
-static struct ending mix(const struct runtime *runtime, const struct window_entry *captured,
+static struct ending mix(const struct runtime *runtime, const struct window_entry *captured, enum window_status status,
 	const struct native_stack *stack, struct ending ending, struct mixed *out)
 {
 	const size_t before = out->n;
@@ -250,6 +257,9 @@ static struct ending mix(const struct runtime *runtime, const struct window_entr
 		if (!runtime->wants(stack->target))
 			target_take(stack->target, false);
 	}
+	/* What the sample carries may be the whole native stack, but of the runtime's frames it has none. */
+	if (!captured && runtime->mix && ending.outcome == COUNTER_complete)
+		ending = ending_of_window(status);
 	if (!captured && runtime->mix && ending.outcome == COUNTER_complete)
 		ending = (struct ending) { COUNTER_early, "[sampled before its runtime was known]" };
 	if (captured) {
@@ -312,7 +322,7 @@ bool sample_take(const struct runtime *runtime, const struct window_entry *entry
 	struct native_stack stack = { t, user, nuser, end == UNWIND_OUTERMOST, ending.frame };
 	/* What was captured is of the moment of the stack that was read, not of the one that the sample carries. */
 	bool of_now = entry->captured_bytes && (status == WINDOW_STILL || status == WINDOW_WRITTEN);
-	ending = mix(runtime, of_now ? entry : NULL, &stack, ending, &out);
+	ending = mix(runtime, of_now ? entry : NULL, status, &stack, ending, &out);
 	const char *away = words_of_away(s->runtime, s->away);
 	if (away)
 		frames[out.n++] = collect_synthetic_frame(away);
