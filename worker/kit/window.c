@@ -196,15 +196,15 @@ static enum window_status read_stack(
 	size_t after = rounded((uint32_t)n);
 	if (other_at && after < room && window_find_range(view, other_at, &other_range))
 		other = read_part(view, &other_range, other_at, want, room - after, to + after);
-	size_t captured = 0;
+	size_t captured = 0, common = s->stack_bytes < n ? s->stack_bytes : n;
+	size_t proof = common < WINDOW_PROOF ? common : WINDOW_PROOF;
 	if (w->capture) {
-		struct window_read read = { w->kit, w->cpu, t, view, s, to, n, false };
+		struct window_read read = { w->kit, w->cpu, t, view, s, to, n, proof, false };
 		captured = w->capture(&read, to + after + rounded((uint32_t)other), capture_room);
+		proof = read.proof;
 		w->teaches |= read.teaches;
 	}
-	size_t common = s->stack_bytes < n ? s->stack_bytes : n;
-	uint8_t again[WINDOW_PROOF];
-	size_t proof = common < sizeof again ? common : sizeof again;
+	uint8_t again[WINDOW_PROOF_MAX];
 	if (read_target(view, again, proof, sp) != (ssize_t)proof || memcmp(again, to, proof))
 		return WINDOW_MOVED;
 	/* A thread that is woken over cannot return to user mode before us, but a system call that it is in may go on where the

@@ -44,7 +44,8 @@ enum {
 	WINDOW_LATE_NS = 20 * 1000 *
 			 1000, /* a sample older than this is not read: the thread cannot be expected to stand still */
 	WINDOW_PROCMAP_QUERY = (int)0xc0686611U, /* _IOWR('f', 17, struct procmap_query) */
-	WINDOW_PROOF = 256,            /* bytes read again after the stack, to see that it still stood still */
+	WINDOW_PROOF = 256,      /* bytes read again behind all others, to see that the thread still stood still... */
+	WINDOW_PROOF_MAX = 4096, /* ...and as many as a runtime may want of them: a page costs what a word costs */
 	WINDOW_CAPTURE_MAX = 96 << 10, /* bytes of a runtime's structures in an entry */
 };
 
@@ -66,6 +67,7 @@ struct window_read {
 	const struct lane_sample *sample;
 	const uint8_t *stack; /* stack_bytes of it, from the stack pointer upwards */
 	size_t stack_bytes;
+	size_t proof; /* out: bytes from the stack pointer upwards that are to be the same behind the capture, at most WINDOW_PROOF_MAX */
 	bool teaches; /* out: the main thread is to look at this entry at once */
 };
 

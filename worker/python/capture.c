@@ -98,6 +98,17 @@ static enum python_status status_of(int error)
 	return error == -ENOENT ? PYTHON_NO_THREAD : PYTHON_UNREADABLE;
 }
 
+/* Near the innermost end of the thread's own stack: what is read again there, for its stillness, says it of these bytes too. */
+static bool proven(struct window_read *read, uint64_t address, size_t n)
+{
+	uint64_t end = address - read->sample->regs[REG_SP] + n;
+	if (end < n || end > WINDOW_PROOF_MAX || end > read->stack_bytes)
+		return false;
+	if (read->proof < end)
+		read->proof = end;
+	return true;
+}
+
 /* The frames of one thread state, behind those that are there already. */
 static enum python_status capture_one(struct scratch *s, struct walk *w, uint64_t at, uint8_t *thread)
 {
@@ -108,10 +119,11 @@ static enum python_status capture_one(struct scratch *s, struct walk *w, uint64_
 		walk_know(s, s->read->sample->regs[REG_SP], s->read->stack, s->read->stack_bytes);
 		walk_know(s, at, thread, l->thread_bytes);
 		enum python_status status = walk_thread(w, thread, at);
-		s->reads++;
 		/* Other threads of the process run on: the root says whether it was ours all the time. */
-		if (status != PYTHON_WHOLE ||
-			(!window_read(s->read, w->root_at, &root, sizeof root) && root == w->root))
+		if (status != PYTHON_WHOLE || proven(s->read, w->root_at, sizeof root))
+			return status;
+		s->reads++;
+		if (!window_read(s->read, w->root_at, &root, sizeof root) && root == w->root)
 			return status;
 		s->reads++;
 		if (window_read(s->read, at, thread, l->thread_bytes) < 0)
