@@ -35,9 +35,21 @@ BULKHEADD = BIN / "bulkheadd"
 LARGE_PROGRAM = "#include <map>\n#include <regex>\nint main() { std::map<int, std::regex> m; return (int)m.size(); }\n"
 
 # A step that takes longer than this hangs; the machines are shared and slow at times.
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 Stack = tuple[str, ...]
+
+
+class Noise(AssertionError):
+    """A share, a split or a count of few samples missed its line. Chance and the machine's other work can do that once: pytest.ini has such a
+    test measure again, with fresh data, and fail when each of three measurements missed. What must never be (an impossible stack, a sample
+    that is not accounted for, a worker that dies) is a plain assertion, which is not asked twice."""
+
+
+def share(holds: bool, found: object) -> None:
+    """An assertion about a share, a split or a count."""
+    if not holds:
+        raise Noise(str(found))
 
 
 # -- the numbers of a snapshot
@@ -150,10 +162,10 @@ def judge(folded: Folded, workload: expect.Workload) -> Verdict:
 
 def check_truth(folded: Folded, workload: expect.Workload, least: int = 100) -> None:
     verdict = judge(folded, workload)
-    assert verdict.total >= least, f"too few samples to judge: {verdict}"
-    assert not verdict.unseen, str(verdict)
+    share(verdict.total >= least, f"too few samples to judge: {verdict}")
+    share(not verdict.unseen, verdict)
     # A program that gets little of its CPU has few samples: one rare instruction among them is chance, two are not.
-    assert verdict.total - verdict.right <= max(1, (1 - workload.share) * verdict.total), str(verdict)
+    share(verdict.total - verdict.right <= max(1, (1 - workload.share) * verdict.total), verdict)
 
 
 # -- pprof
@@ -349,6 +361,7 @@ def record_workload(
 
 
 Config = dict[str, dict[str, str | int]]
+ENDINGS = {"pprof": "pb.gz", "folded": "folded", "html": "html"}  # of the formats in a configuration
 
 
 def config_text(config: Config) -> str:
@@ -378,11 +391,15 @@ class Service:
         self.libexec = libexec
         self.process: subprocess.Popen[bytes] | None = None
         base: Config = {
-            "snapshot": {"interval": "2s", "frequency": 99, "deadline": "3s"},
+            # A healthy worker on a machine that stalls is not to be killed for it; tests of deadlines set their own.
+            "snapshot": {"interval": "2s", "frequency": 99, "deadline": "15s"},
+            "worker opener": {"order_deadline": "5s"},
             "output": {"directory": str(self.output), "formats": "pprof folded"},
             "supervisor": {"runtime_directory": str(self.runtime), "log_level": "debug"},
         }
-        self.config_file.write_text(config_text(merged(base, config or {})))
+        whole = merged(base, config or {})
+        self.endings = [ENDINGS[name] for name in str(whole["output"]["formats"]).split()]
+        self.config_file.write_text(config_text(whole))
         self.config_file.chmod(0o600)
 
     def command(self) -> list[str]:
@@ -457,8 +474,13 @@ class Service:
         return wait_for(lambda: (pid := self.wait_running(name)[name]) != old and pid, f"a new {name} after {old}")
 
     def profiles(self, ending: str = "pb.gz") -> list[Path]:
-        """Finished profiles, oldest first."""
-        return sorted(self.output.glob(f"profile_*.{ending}"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+        """Finished profiles, oldest first: the files of a snapshot get their names one after the other, and retention takes them away."""
+        found = []
+        for path in self.output.glob(f"profile_*.{ending}"):
+            with contextlib.suppress(FileNotFoundError):
+                twins = [path.with_name(path.name.replace(f".{ending}", f".{other}")) for other in self.endings]
+                found.append((max(twin.stat().st_mtime_ns for twin in twins), path.name, path))
+        return [path for _, _, path in sorted(found)]
 
     def wait_profiles(self, more: int, ending: str = "pb.gz") -> list[Path]:
         """Until so many more than there are now are finished; the new ones."""

@@ -6,14 +6,16 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import harness
 import interpreters
 import pyframes
 import pytest
-from harness import Folded, Pprof, check_conservation, record
+from harness import Folded, Pprof, check_conservation, record, share
 from interpreters import Interpreter
 
 HZ = 999
@@ -56,7 +58,7 @@ class Measured:
 
     def of(self, workload: str) -> Folded:
         folded = self.folded[workload]
-        assert folded.total >= FEWEST, f"{folded.total} samples of {workload} are too few to judge it"
+        share(folded.total >= FEWEST, f"{folded.total} samples of {workload} are too few to judge it")
         return folded
 
 
@@ -83,14 +85,21 @@ def shapes_of(name: str) -> Measured:
     return measure(interpreters.find(name), SHAPES, SHAPES_HZ, SHAPES_SECONDS)
 
 
+def measured(request: pytest.FixtureRequest, measure_of: Any) -> Measured:
+    """A test that is run again judges another measurement."""
+    if getattr(request.node, "execution_count", 1) > 1:
+        measure_of.cache_clear()
+    return measure_of(request.param)
+
+
 @pytest.fixture(params=interpreters.all_names())
 def truth(request: pytest.FixtureRequest) -> Measured:
-    return truth_of(request.param)
+    return measured(request, truth_of)
 
 
 @pytest.fixture(params=interpreters.all_names())
 def shapes(request: pytest.FixtureRequest) -> Measured:
-    return shapes_of(request.param)
+    return measured(request, shapes_of)
 
 
 def check_shape(folded: Folded, shape: re.Pattern[str]) -> None:
@@ -117,7 +126,7 @@ def test_callers_alternate_under_two_hundred_frames(truth: Measured) -> None:
         folded = truth.of(name)
         check_shape(folded, pyframes.alternating(DEPTH))
         for part in ("both;caller_a;leaf_a$", "both;caller_b;leaf_b$", "(;side_a)+$", "(;side_b)+$"):
-            assert pyframes.count(folded, part), f"{part} was never seen in {folded.total} samples"
+            share(pyframes.count(folded, part), f"{part} was never seen in {folded.total} samples")
 
 
 def test_split_among_functions(truth: Measured) -> None:
@@ -125,8 +134,8 @@ def test_split_among_functions(truth: Measured) -> None:
     found = {name: pyframes.count(folded, f"main;{name}") for name in ("seventy", "twenty", "ten")}
     total = sum(found.values())
     shares = {name: 100 * n / total for name, n in found.items()}
-    for name, share in (("seventy", 70), ("twenty", 20), ("ten", 10)):
-        assert abs(shares[name] - share) <= POINTS, (shares, total)
+    for name, true in (("seventy", 70), ("twenty", 20), ("ten", 10)):
+        share(abs(shares[name] - true) <= POINTS, (shares, total))
 
 
 def test_split_between_two_loops_of_one_function(truth: Measured) -> None:
@@ -136,16 +145,15 @@ def test_split_between_two_loops_of_one_function(truth: Measured) -> None:
         lines = [frame.line for frame in pyframes.frames(stack) if frame.bare == "two_loops"]
         if lines:
             found[next((name for name in ("one", "two") if lines[0] in source.line_of(f"# loop {name}")), "else")] += n
-    assert found["else"] <= 0.02 * sum(found.values()), found
-    share = 100 * found["one"] / (found["one"] + found["two"])
-    assert abs(share - 50) <= POINTS, found
+    share(found["else"] <= 0.02 * sum(found.values()), found)
+    share(abs(100 * found["one"] / (found["one"] + found["two"]) - 50) <= POINTS, found)
 
 
 def test_every_line_of_a_loop_is_seen(truth: Measured) -> None:
     source = pyframes.script("lines.py")
     lines = {frame.line for stack in truth.of("lines").stacks for frame in pyframes.frames(stack)}
     missing = [line for name in ("one", "two") for line in source.line_of(f"# loop {name}")[1:] if line not in lines]
-    assert not missing, f"lines {missing} never seen, but {sorted(lines)}"
+    share(not missing, f"lines {missing} never seen, but {sorted(lines)}")
 
 
 def check_yield(measured: Measured, workloads: dict[str, tuple[str, ...]]) -> None:
@@ -153,10 +161,10 @@ def check_yield(measured: Measured, workloads: dict[str, tuple[str, ...]]) -> No
     total = sum(measured.of(name).total for name in workloads)
     missing = [(n, ";".join(stack)) for name in workloads for stack, n in pyframes.missed(measured.of(name)).items()]
     late = sum(n for name in workloads for stack, n in measured.of(name).stacks.items() if pyframes.is_late(stack))
-    assert late <= MOST_LATE * total, f"{late} of {total} samples were read late"
+    share(late <= MOST_LATE * total, f"{late} of {total} samples were read late")
     misses = sum(n for n, _ in missing)
     text = "\n".join(f"{n:5} {stack[:900]}" for n, stack in sorted(missing, reverse=True)[:12])
-    assert misses <= max(MISSES, (1 - YIELD) * total), f"{misses} of {total} samples without Python frames:\n{text}"
+    share(misses <= max(MISSES, (1 - YIELD) * total), f"{misses} of {total} samples without Python frames:\n{text}")
 
 
 def test_yield(truth: Measured) -> None:
@@ -185,7 +193,7 @@ def test_pprof_carries_file_line_and_first_line(truth: Measured) -> None:
             assert frame.start_line == source.first_line(bare), frame
             assert bare in source.around(frame.line), frame
             seen.add(bare)
-    assert seen == {"seventy", "twenty", "ten", "main"}
+    share(seen == {"seventy", "twenty", "ten", "main"}, seen)
 
 
 @pytest.mark.parametrize("name", interpreters.all_names())
@@ -245,13 +253,14 @@ def test_names(shapes: Measured) -> None:
         shown = escaped("".join("\ufffd" if c == "\0" or "\ud800" <= c <= "\udfff" else c for c in name))
         if len(shown) > 500:
             whole = [(a, b) for a, b in found if a.startswith(shown[:300]) and b.startswith(f"/tmp/{shown[:300]}")]
-            assert whole and all(len(a.encode()) <= 1030 for pair in whole for a in pair), f"{key.value}: not in the profile"
+            share(whole, f"{key.value}: not in the profile")
+            assert all(len(a.encode()) <= 1030 for pair in whole for a in pair), whole
         else:
-            assert (shown, f"/tmp/{shown}") in found, f"{key.value}: {shown!r} is not among {sorted(found)}"
+            share((shown, f"/tmp/{shown}") in found, f"{key.value}: {shown!r} is not among {sorted(found)}")
     qualified = {"Shelf.method", "Shelf.closure.<locals>.inner", "main.<locals>.<lambda>"}
     wanted = qualified if shapes.interpreter.version >= (3, 11) else {name.rpartition(".")[2] for name in qualified}
     names = {name for name, _ in found}
-    assert wanted <= names, f"{wanted - names} missing in {sorted(name[:80] for name in names)}"
+    share(wanted <= names, f"{wanted - names} missing in {sorted(name[:80] for name in names)}")
 
 
 def test_generators_and_coroutines(shapes: Measured) -> None:
@@ -261,7 +270,7 @@ def test_generators_and_coroutines(shapes: Measured) -> None:
         "main;run_until_complete;run_forever;.*;coroutine;awaited;burn",
         "main;run_until_complete;run_forever;.*;consume;async_generator;burn",
     ):
-        assert pyframes.count(folded, part), f"{part} was never seen: {pyframes.chains(folded).most_common(8)}"
+        share(pyframes.count(folded, part), f"{part} was never seen: {pyframes.chains(folded).most_common(8)}")
 
 
 def between(folded: Folded, outer: str, inner: str) -> list[tuple[str, ...]]:
@@ -282,9 +291,9 @@ def test_c_that_calls_back(shapes: Measured) -> None:
     patterns = {"reduce": ".", "sorted": ".", "qsort": r"qsort|ffi|msort|ctypes", "sub": "."}
     for how, pattern in patterns.items():
         native = between(folded, f"by_{how}", f"back_from_{how}")
-        assert native, f"by_{how} was never seen above back_from_{how}"
+        share(native, f"by_{how} was never seen above back_from_{how}")
         assert all(native), f"nothing between by_{how} and back_from_{how}"
-        assert any(re.search(pattern, frame) for frames in native for frame in frames), native[0]
+        share(any(re.search(pattern, frame) for frames in native for frame in frames), native[0])
 
 
 @pytest.mark.parametrize("workload, spread", [("executed", 100), ("executed2", 1)])
@@ -303,9 +312,9 @@ def test_code_that_comes_and_goes(workload: str, spread: int, shapes: Measured) 
                 assert frame.line in (0, 1, first), frame
             else:
                 assert frame.bare == f"made_{number}" and frame.line in (0, first, first + 1), frame
-    assert seen > 0.3 * folded.total, f"{seen} of {folded.total}"
+    share(seen > 0.3 * folded.total, f"{seen} of {folded.total}")
     misses = pyframes.missed(folded)
-    assert sum(misses.values()) < 0.05 * folded.total, "\n".join(map(str, misses.most_common(5)))
+    share(sum(misses.values()) < 0.05 * folded.total, "\n".join(map(str, misses.most_common(5))))
 
 
 def test_each_thread_has_its_own_stack(shapes: Measured) -> None:
@@ -313,7 +322,8 @@ def test_each_thread_has_its_own_stack(shapes: Measured) -> None:
     kinds = {"spinning": 0, "hashing": 0, "zipping": 0}
     native = {"spinning": 0, "hashing": 0, "zipping": 0}
     numbers = set()
-    missed = total = 0
+    missed: Counter[str] = Counter()
+    total = 0
     for sample in shapes.profile.profile.of(pid=shapes.pids["threads"]):
         n = sample.values["samples"]
         thread = str(sample.labels.get("thread", ""))
@@ -323,7 +333,8 @@ def test_each_thread_has_its_own_stack(shapes: Measured) -> None:
         own = [name for name in names if re.fullmatch(r"thread_\d+", name)]
         total += n
         if not own:
-            missed += n if sample.labels.get("stack") not in ("late", "moved") else 0
+            if sample.labels.get("stack") not in ("late", "moved"):
+                missed[";".join(names)] += n
             continue
         assert own == [thread], f"{thread} has the stack of {own}: {names}"
         numbers.add(thread)
@@ -331,16 +342,17 @@ def test_each_thread_has_its_own_stack(shapes: Measured) -> None:
             if kind in names:
                 kinds[kind] += n
                 native[kind] += n if names[-1] != kind else 0
-    assert total >= FEWEST and all(kinds.values()), (total, kinds)
-    assert len(numbers) >= 0.8 * THREADS, f"only {sorted(numbers)} seen"
-    assert native["hashing"] >= 0.9 * kinds["hashing"] and native["zipping"] >= 0.9 * kinds["zipping"], (native, kinds)
+    share(total >= FEWEST and all(kinds.values()), (total, kinds))
+    share(len(numbers) >= 0.8 * THREADS, f"only {sorted(numbers)} seen")
+    share(native["hashing"] >= 0.9 * kinds["hashing"] and native["zipping"] >= 0.9 * kinds["zipping"], (native, kinds))
     # on its way into and out of a wait a thread is in the interpreter too, but a few of its samples are of its very start
-    assert missed <= max(MISSES, 0.005 * total), f"{missed} of {total} samples of threads without their function"
+    text = "\n".join(f"{n:5} {stack[:900]}" for stack, n in missed.most_common(8))
+    share(missed.total() <= max(MISSES, 0.005 * total), f"{missed.total()} of {total} samples of threads without their function:\n{text}")
 
 
 def test_subinterpreters(shapes: Measured) -> None:
     folded = shapes.of("subinterpreters")
     for part in ("main;main_work", "host;.*sub_main_0;sub_work_0", "host;.*sub_main_1;sub_work_1"):
-        assert pyframes.count(folded, part), f"{part} was never seen: {pyframes.chains(folded).most_common(8)}"
+        share(pyframes.count(folded, part), f"{part} was never seen: {pyframes.chains(folded).most_common(8)}")
     misses = pyframes.missed(folded)
-    assert sum(misses.values()) <= 0.01 * folded.total, "\n".join(map(str, misses.most_common(5)))
+    share(sum(misses.values()) <= max(MISSES, 0.01 * folded.total), "\n".join(map(str, misses.most_common(5))))
