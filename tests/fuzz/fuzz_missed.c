@@ -43,7 +43,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct profile *p = profile_new();
 	if (!p)
 		return 0;
-	(void)missed_add(p, &lane, SNAPSHOT, "native: missed the deadline");
+	uint64_t counters[COUNTER_MAX] = { 0 };
+	(void)missed_add(p, &lane, SNAPSHOT, "native: missed the deadline", counters);
+	for (enum counter i = 0; i < COUNTER_MAX; i++)
+		must(!counters[i] || counter_source(i) == COUNTER_SOURCE_SAMPLER);
 	must(profile_total(p) + profile_dropped(p) <= LANE_RING_MIN / sizeof(struct lane_record));
 	must(profile_outcome(p, COUNTER_missed) == profile_total(p));
 	profile_free(p);

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +133,30 @@ def start(service: Callable[..., Service], libexec: Path) -> Service:
     return one
 
 
+def put_in_place(libexec: Path, place: str, program: Path) -> None:
+    """The next one that is started there."""
+    shutil.copy2(program, libexec / "fresh")
+    (libexec / "fresh").rename(libexec / f"bulkhead-{place}")
+
+
+BRISK: harness.Config = {
+    "snapshot": {"interval": "1s", "deadline": "1s"},
+    "supervisor": {"backoff_max": "100ms", "spawn_rate": 1000},
+}
+
+
+def check_sum(one: Service) -> None:
+    """All profiles together are conserved: what one snapshot's worker left in its lane is in another."""
+    total: Counter[str] = Counter()
+    for path in one.profiles():
+        total.update(check_profile_pair(path, alone=False).counters)
+    harness.check_conservation(total)
+
+
+def counted(path: Path, name: str) -> int:
+    return harness.Pprof.read(path).counters.get(name, 0)
+
+
 def answers(one: Service) -> bool:
     try:
         one.status()
@@ -212,14 +237,54 @@ def test_damaged_lane_does_not_hurt_the_sampler(
         assert one.stop() == 0
 
 
+def test_a_part_that_was_closed_unread_is_not_counted_twice(
+    service: Callable[..., Service], place_of: Callable[[str, str], Path]
+) -> None:
+    """It says that its part is closed and leaves all of it in the lane, mark and all; the one after it hangs. What merge then
+    counts in the lane is of more than one snapshot, and so is what was taken."""
+    libexec = place_of("native", "closed_without_counters")
+    with service(BRISK, libexec).start(ready=False) as one, running([harness.program("split"), "60"]):
+        wait_for(lambda: answers(one), "an answer on the status socket")
+        one.wait_profiles(3)
+        put_in_place(libexec, "native", HOSTILE / "native.hang_when_started")
+        wait_for(lambda: any(counted(path, "missed") for path in one.profiles()), "its part to be given up")
+        put_in_place(libexec, "native", BIN / "bulkhead-native")
+        one.wait_running("native")
+        one.wait_profiles(3)
+        assert one.stop() == 0, one.log()[-3000:]
+    check_sum(one)
+
+
+def test_a_lost_snapshot_takes_its_samples_with_it(
+    service: Callable[..., Service], place_of: Callable[[str, str], Path]
+) -> None:
+    """Merge dies of it twice. The reader of the lane hangs, and what it had not read is not in the next one either."""
+    libexec = place_of("native", "hang_when_started")
+    shutil.copy2(HOSTILE / "merge.exit_at_mark", libexec / "bulkhead-merge")
+    with service(BRISK, libexec).start(ready=False) as one, running([harness.program("split"), "60"]):
+        wait_for(lambda: answers(one), "an answer on the status socket")
+        wait_for(lambda: one.log().count("is lost: merge died of it twice") >= 2, "two snapshots to be lost")
+        put_in_place(libexec, "merge", BIN / "bulkhead-merge")
+        wait_for(lambda: any(counted(path, "missed") for path in one.profiles()), "its part to be given up")
+        put_in_place(libexec, "native", BIN / "bulkhead-native")
+        one.wait_running("native")
+        one.wait_profiles(3)
+        assert one.stop() == 0, one.log()[-3000:]
+    check_sum(one)
+    for path in one.profiles():
+        profile = check_profile_pair(path, alone=False)
+        possible = 99 * len(os.sched_getaffinity(0)) * profile.profile.duration_nanos / 1e9
+        assert profile.counters["taken"] <= 1.2 * possible + 10, (path.name, possible, profile.counters)
+
+
 def test_garbage_in_a_stream_is_counted(service: Callable[..., Service], place_of: Callable[[str, str], Path]) -> None:
     """Merge stops at the first bad record and says so; it does not crash."""
     with start(service, place_of("native", "garbage_in_stream")) as one:
         wait_for(lambda: "garbage_in_stream: done" in one.log(), "the stream to be written")
         pid = one.wait_running("merge")["merge"]
         files = one.wait_profiles(1) or one.profiles()
-        counted = [harness.Pprof.read(path).counters.get("bad_stream", 0) for path in one.profiles()]
-        assert files and sum(counted) >= 1, (counted, one.log()[-2000:])
+        bad = [counted(path, "bad_stream") for path in one.profiles()]
+        assert files and sum(bad) >= 1, (bad, one.log()[-2000:])
         row = one.worker("merge")
         assert row["pid"] == pid and row["restarts"] == 0, one.log()[-3000:]
         assert one.stop() == 0
@@ -232,9 +297,7 @@ def test_recovers_when_the_real_one_is_back(
     libexec = place_of("native", "exit_when_started")
     with start(service, libexec) as one, running([harness.program("split"), "60"]):
         wait_for(lambda: answers(one) and one.worker("native")["restarts"] >= 2, "some restarts")
-        fresh = libexec / "fresh"
-        shutil.copy2(BIN / "bulkhead-native", fresh)
-        fresh.rename(libexec / "bulkhead-native")
+        put_in_place(libexec, "native", BIN / "bulkhead-native")
         one.wait_running("native")
         one.wait_profiles(3)
         assert one.stop() == 0

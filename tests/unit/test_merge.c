@@ -518,8 +518,9 @@ static void what_a_late_worker_missed_is_counted_by_process(void **state)
 	lane_publish(&lane, 0, &at);
 
 	struct profile *p = profile_new();
+	uint64_t counters[COUNTER_MAX] = { 0 };
 	assert_int_equal(lane_open_read_only(&view, fd, 1, LANE_RING_MIN), 0);
-	assert_int_equal(missed_add(p, &view, 5, "native: missed the deadline"), 0);
+	assert_int_equal(missed_add(p, &view, 5, "native: missed the deadline", counters), 0);
 	assert_int_equal(profile_total(p), 4);
 	assert_int_equal(profile_outcome(p, COUNTER_missed), 4);
 	assert_int_equal(profile_process_count(p), 2);
@@ -535,10 +536,43 @@ static void what_a_late_worker_missed_is_counted_by_process(void **state)
 	uint32_t frame = *profile_stack(p, 1, &n);
 	assert_int_equal(n, 1);
 	assert_string_equal(profile_string(p, profile_frame(p, frame).display), "[native: missed the deadline]");
-	assert_int_equal(missed_add(p, &view, 6, "native"), 0); /* no mark of that one */
+	assert_int_equal(missed_add(p, &view, 6, "native", counters), 0); /* no mark of that one */
 	assert_int_equal(profile_total(p), 4);
 	profile_free(p);
 	lane_close(&view);
+	lane_close(&lane);
+	close(fd);
+}
+
+/* A reader that closed a part without having read its mark left samples whose number only that mark knows. */
+static void what_an_earlier_mark_counts_is_not_forgotten(void **state)
+{
+	(void)state;
+	int fd = lane_create(1, LANE_RING_MIN);
+	struct lane lane;
+	assert_int_equal(lane_open(&lane, fd, 1, LANE_RING_MIN), 0);
+	lane_use(&lane, 0);
+	struct lane_state at = lane_state(&lane, 0);
+	for (uint64_t snapshot = 4; snapshot <= 6; snapshot++) {
+		struct lane_sample sample = { .head = { sizeof sample, LANE_SAMPLE, snapshot, 7, 7 } };
+		struct lane_mark mark = { .head = { sizeof mark, LANE_MARK, snapshot, 0, 0 }, .snapshot = snapshot };
+		mark.counters[COUNTER_taken] = 1 + snapshot; /* one, and those that were filtered */
+		mark.counters[COUNTER_filtered] = snapshot;
+		mark.counters[COUNTER_missed] = 100; /* not the sampler's to say */
+		struct lane_piece pieces[] = { { &sample, sizeof sample }, { &mark, sizeof mark } };
+		assert_true(lane_put(&lane, 0, &at, pieces, 2));
+		at.mark_snapshot = snapshot;
+		at.mark_end = at.head;
+	}
+	lane_publish(&lane, 0, &at);
+	struct profile *p = profile_new();
+	uint64_t counters[COUNTER_MAX] = { [COUNTER_taken] = 1 + 6, [COUNTER_filtered] = 6 };
+	assert_int_equal(missed_add(p, &lane, 6, "native: missed the deadline", counters), 0);
+	assert_int_equal(counters[COUNTER_taken], 3 + 4 + 5 + 6);
+	assert_int_equal(counters[COUNTER_filtered], 4 + 5 + 6);
+	assert_int_equal(counters[COUNTER_missed], 0);
+	assert_int_equal(profile_outcome(p, COUNTER_missed), 3);
+	profile_free(p);
 	lane_close(&lane);
 	close(fd);
 }
@@ -547,6 +581,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_a_late_worker_missed_is_counted_by_process),
+		cmocka_unit_test(what_an_earlier_mark_counts_is_not_forgotten),
 		cmocka_unit_test(test_every_format_holds_every_sample),
 		cmocka_unit_test(test_an_empty_profile_is_valid),
 		cmocka_unit_test(test_equal_stacks_of_two_streams_are_summed),

@@ -83,7 +83,7 @@ static void add_missed(struct profile *profile, struct profile_meta *meta)
 		int r = lane_open_read_only(
 			&lane, lanes[i].fd, (uint32_t)(lanes[i].value[1] >> 32), (uint32_t)lanes[i].value[1]);
 		if (!r) {
-			r = missed_add(profile, &lane, meta->snapshot, line ? line : "missing");
+			r = missed_add(profile, &lane, meta->snapshot, line ? line : "missing", meta->counters);
 			lane_close(&lane);
 		}
 		if (r < 0)

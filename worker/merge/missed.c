@@ -18,11 +18,20 @@ enum {
 
 struct missed {
 	struct profile *profile;
+	uint64_t snapshot, *counters;
 	struct table counts; /* pid -> samples */
 	struct table places; /* pid -> place in names, from 1 */
 	struct names *names;
 	size_t nnames;
 };
+
+/* An earlier snapshot's mark, whose reader closed its part without having come to it: what it counts, nobody has told. */
+static void take_mark(struct missed *m, const struct lane_mark *mark)
+{
+	for (enum counter c = 0; c < COUNTER_MAX && mark->snapshot < m->snapshot; c++)
+		if (counter_source(c) == COUNTER_SOURCE_SAMPLER)
+			m->counters[c] += mark->counters[c];
+}
 
 static int take(struct missed *m, const uint8_t *record, size_t n)
 {
@@ -41,11 +50,13 @@ static int take(struct missed *m, const uint8_t *record, size_t n)
 		if (!*place)
 			*place = ++m->nnames;
 		memcpy(m->names[*place - 1].comm, event->comm, sizeof event->comm);
+	} else if (head->type == LANE_MARK && n >= sizeof(struct lane_mark)) {
+		take_mark(m, (const void *)record);
 	}
 	return 0;
 }
 
-static int read_ring(struct missed *m, const struct lane *lane, uint32_t cpu, uint64_t snapshot)
+static int read_ring(struct missed *m, const struct lane *lane, uint32_t cpu)
 {
 	static union {
 		struct lane_record head;
@@ -53,7 +64,7 @@ static int read_ring(struct missed *m, const struct lane *lane, uint32_t cpu, ui
 	} record;
 	struct lane_state state = lane_state(lane, cpu);
 	uint64_t at = lane_tail(lane, cpu);
-	if (state.mark_snapshot != snapshot || state.mark_end - at > lane->ring_size)
+	if (state.mark_snapshot != m->snapshot || state.mark_end - at > lane->ring_size)
 		return 0; /* no mark: those samples are the next snapshot's */
 	while (at != state.mark_end) {
 		int n = lane_get(lane, cpu, at, record.bytes, sizeof record.bytes);
@@ -119,14 +130,15 @@ static int add_stack(struct profile *p, const char *why, uint32_t *ret_stack)
 	return r ? r : profile_add_stack(p, &id, 1, ret_stack);
 }
 
-int missed_add(struct profile *p, const struct lane *lane, uint64_t snapshot, const char *why)
+int missed_add(
+	struct profile *p, const struct lane *lane, uint64_t snapshot, const char *why, uint64_t counters[COUNTER_MAX])
 {
 	static struct names names[NAMES_MAX];
-	struct missed m = { .profile = p, .names = names };
+	struct missed m = { .profile = p, .snapshot = snapshot, .counters = counters, .names = names };
 	uint32_t stack = 0;
 	int result = 0, added = add_stack(p, why, &stack);
 	for (uint32_t cpu = 0; cpu < lane->cpus; cpu++) {
-		int r = lane_used(lane, cpu) ? read_ring(&m, lane, cpu, snapshot) : 0;
+		int r = lane_used(lane, cpu) ? read_ring(&m, lane, cpu) : 0;
 		result = result ? result : r;
 	}
 	for (size_t i = 0; i < m.counts.size; i++) {

@@ -6,8 +6,10 @@
 #include "merge/profile.h"
 #include "proto/lane.h"
 
-/* Adds the samples between each ring's tail and the snapshot's mark, by process, under the frame "[why]". 0; -EBADMSG: a ring made no
- * sense, what came before is added; -E2BIG or -ENOMEM. */
-int missed_add(struct profile *p, const struct lane *lane, uint64_t snapshot, const char *why);
+/* Adds the samples between each ring's tail and the snapshot's mark, by process, under the frame "[why]"; and to `counters` what the
+ * marks of earlier snapshots count that stand in front of it (the snapshot's own are known to the supervisor). 0; -EBADMSG: a ring
+ * made no sense, what came before is added; -E2BIG or -ENOMEM. */
+int missed_add(
+	struct profile *p, const struct lane *lane, uint64_t snapshot, const char *why, uint64_t counters[COUNTER_MAX]);
 
 #endif
