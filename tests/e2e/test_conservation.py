@@ -17,6 +17,7 @@ from harness import (
     outcomes,
     record,
     running,
+    share,
     wait_until_warm,
 )
 
@@ -37,8 +38,8 @@ def test_whole_machine(hz: int, directory: Path, workload: Callable[[str], Path]
         for name in ("split", "syscalls", "threads", "shapes"):
             stack.enter_context(running([workload(name), "60"]))
         counters = check_recording(record(directory, "-d", 3, "-F", hz))
-    assert counters["taken"] > hz, counters
-    assert counters.get("complete", 0) > 0.5 * counters["taken"], counters
+    share(counters["taken"] > hz, counters)
+    share(counters.get("complete", 0) > 0.5 * counters["taken"], counters)
 
 
 def test_whole_machine_when_it_is_idle(directory: Path) -> None:
@@ -61,7 +62,7 @@ def test_forkstorm(directory: Path, workload: Callable[[str], Path]) -> None:
     with running([workload("forkstorm"), "60"]) as storm, running([workload("split"), "60"]):
         wait_until_warm(storm.pid)
         counters = check_recording(record(directory, "-d", 4, "-F", 499))
-    assert counters["taken"] > 499, counters
+    share(counters["taken"] > 499, counters)
 
 
 def test_forkstorm_of_the_command(directory: Path, workload: Callable[[str], Path]) -> None:
@@ -72,7 +73,8 @@ def test_forkstorm_of_the_command(directory: Path, workload: Callable[[str], Pat
     comms = {stack[0] for stack in folded.stacks}
     # A child that is sampled on a CPU before the other CPU's ring has told of its birth has no name, rather than a guessed one.
     assert "split" in comms and comms <= {"forkstorm", "split", "bulkhead", "[unknown]"}, comms
-    assert folded.of("[unknown]").total <= max(2, 0.01 * folded.total), (folded.of("[unknown]"), folded.total)
+    nameless = folded.of("[unknown]")
+    share(nameless.total <= max(2, 0.01 * folded.total), f"{nameless.total} of {folded.total} have no name: {nameless}")
 
 
 def test_every_snapshot_of_the_service(service: Callable[..., Service], workload: Callable[[str], Path]) -> None:
@@ -83,7 +85,7 @@ def test_every_snapshot_of_the_service(service: Callable[..., Service], workload
             last = set()
             for path in one.wait_profiles(4):
                 profile = check_profile_pair(path)
-                assert profile.counters["taken"] > 500, profile.counters
+                share(profile.counters["taken"] > 500, profile.counters)
                 counters = one.status()["snapshot"]["last"]
                 check_conservation({name: n for name, n in counters.items() if isinstance(n, int)})
                 last.add(one.status()["snapshot"]["id"])
@@ -105,7 +107,8 @@ def test_nothing_between_snapshots_is_lost(service: Callable[..., Service], work
         times = [(p.profile.time_nanos, p.profile.duration_nanos) for p in map(check_profile_pair, files)]
     for (begin, length), (following, _) in zip(times, times[1:]):
         gap = (following - begin - length) / 1e9
-        assert abs(gap) < 0.1, f"{gap:.3f} s between two snapshots"
+        # The beginnings are by the clock on the wall, which somebody may set meanwhile.
+        share(abs(gap) < 0.1, f"{gap:.3f} s between two snapshots")
 
 
 def test_cpu_that_goes_and_comes_back(directory: Path, workload: Callable[[str], Path]) -> None:
@@ -129,7 +132,9 @@ def test_cpu_that_goes_and_comes_back(directory: Path, workload: Callable[[str],
     counters = check_recording(recording)
     # As much as it ran, wherever that was. The CPU time is also that of the start and the end of the recording.
     busy = recording.pprof.of(threads.pid).total
-    assert 0.5 * most <= busy <= 1.05 * most + 2, (busy, most, counters)
+    due = most * min(1, 4 / recording.seconds)
+    assert busy <= 1.05 * most + 2, (busy, most, counters)
+    share(busy >= 0.5 * due, f"{busy} samples, about {due:.0f} were due: {counters}")
 
 
 def test_the_sum_has_parts() -> None:

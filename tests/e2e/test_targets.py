@@ -6,6 +6,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import struct
 import subprocess
 from collections.abc import Callable, Iterator
@@ -23,8 +24,11 @@ from harness import (
     outcomes,
     program,
     record,
+    record_command,
     running,
+    share,
     wait_for,
+    wait_recording,
     wait_until_warm,
 )
 
@@ -138,15 +142,16 @@ def test_exec_changes_the_image(directory: Path, workload: Callable[[str], Path]
     script = f"i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; exec {workload('deep')} 1"
     recording = record(directory, "-d", 10, "-F", 499, "--", "/bin/sh", "-c", script).check()
     check_conservation(recording.pprof.counters)
+    shell, deep = recording.folded.of("sh"), recording.folded.of("deep")
+    assert not shell.count("descend_"), shell.chains()
     check_truth(
-        recording.folded.of("deep"),
+        deep,
         expect.Workload(
             (*expect.WORKLOADS["deep"].chains, rf"{expect.FRAME}{expect.TAIL}"), expect.WORKLOADS["deep"].seen
         ),
     )
-    shell = recording.folded.of("sh")
-    assert shell.total > 20 and not shell.count("descend_"), shell.chains()
-    assert recording.folded.of("deep").share_complete() > 0.97
+    share(shell.total > 20, f"{shell.total} samples of the shell")
+    share(deep.share_complete() > 0.97, f"{deep.share_complete():.3f} of {deep.total} are complete: {deep.chains().most_common(5)}")
 
 
 # -- files
@@ -163,7 +168,9 @@ def test_binary_that_is_replaced_while_it_runs(how: str, directory: Path, worklo
         folded = record_pids(directory, process.pid, seconds=2).folded
     assert not folded.count("zoo::"), folded.chains()
     # Where the old file can not be had any more, its frames are named by file and offset, but the chain is whole.
-    assert folded.share_complete() >= 0.97  # it writes files: a thread that blocks may be woken before it is read
+    # It writes files: a thread that blocks may be woken before it is read.
+    complete = f"{folded.share_complete():.3f} of {folded.total} are complete"
+    share(folded.share_complete() >= 0.97, f"{complete}: {folded.chains().most_common(5)}")
     check_truth(folded, expect.WORKLOADS["replace"])
 
 
@@ -180,7 +187,7 @@ def test_hostile_perf_map(directory: Path, workload: Callable[[str], Path]) -> N
         wait_until_warm(process.pid)
         recording = record_pids(directory, process.pid, formats=("folded", "pb.gz", "html"))
     check_clean(recording)
-    assert recording.folded.count(r"run_jit;jit_outer;evil:\\x1b\[31m\\xff") > 50, recording.folded.chains()
+    share(recording.folded.count(r"run_jit;jit_outer;evil:\\x1b\[31m\\xff") > 50, recording.folded.chains())
 
 
 def test_perf_map_that_is_not_a_file(directory: Path, workload: Callable[[str], Path]) -> None:
@@ -206,7 +213,8 @@ def test_perf_map_that_is_not_a_file(directory: Path, workload: Callable[[str], 
                 folded = record_pids(directory, process.pid, seconds=1).folded
             finally:
                 path.unlink(missing_ok=True)
-        assert folded.count("run_jit") > 50 and not folded.count("secret_of_"), (kind, folded.chains())
+        assert not folded.count("secret_of_"), (kind, folded.chains())
+        share(folded.count("run_jit") > 50, f"{kind}: {folded.chains()}")
 
 
 def build_id(path: Path) -> str:
@@ -342,10 +350,19 @@ def test_file_that_shrinks_to_nothing(directory: Path, workload: Callable[[str],
         running([workload("split"), "60"]) as sound,
     ):
         wait_until_warm(victim.pid)
-        # The victim dies of it, in its own time.
-        with running(["/bin/sh", "-c", f"sleep 1; : > {directory}/libhop.so"]):
-            recording = record_pids(directory, victim.pid, sound.pid)
-    check_truth(recording.folded.of("split"), expect.WORKLOADS["split"])
+        command = record_command(directory, "-d", 60, "-F", 499, "-p", victim.pid, "-p", sound.pid)
+        with running(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as recorder:
+            wait_recording(recorder.pid)
+            (directory / "libhop.so").write_bytes(b"")
+            victim.wait(timeout=harness.PATIENCE)  # it dies of it, in its own time
+            until = harness.cpu_seconds(sound.pid) + 0.6
+            wait_for(lambda: harness.cpu_seconds(sound.pid) >= until, "some work of the other program")
+            recorder.send_signal(signal.SIGINT)
+            said, _ = recorder.communicate(timeout=harness.PATIENCE)
+        assert recorder.returncode == 0, said
+    check_conservation(harness.Pprof.read(directory / "out.pb.gz").counters)
+    folded = harness.Folded.parse((directory / "out.folded").read_text())
+    check_truth(folded.of("split"), expect.WORKLOADS["split"])
 
 
 # -- names
@@ -390,12 +407,12 @@ def test_hostile_names(directory: Path, workload: Callable[[str], Path]) -> None
     folded = recording.folded
     comms = {stack[0] for stack in folded.stacks}
     assert comms and all(re.match(r"a:b\\x0ac 7\\x0a\\x1b\[31m", comm) for comm in comms), comms
-    assert folded.count(r"main;s:m \\x0a1\\x1b\[31m\\xff") > 50, folded.chains()
-    assert any("two:" in str(name) for name in recording.pprof.labels("thread")), recording.pprof.labels("thread")
     page = recording.outputs["html"].read_text()
     assert "s:m" in page and "<b>&" not in page and page.count("<script") == page.count("</script>"), (
         "a name is not escaped in the page"
     )
+    share(folded.count(r"main;s:m \\x0a1\\x1b\[31m\\xff") > 50, folded.chains())
+    share(any("two:" in str(name) for name in recording.pprof.labels("thread")), recording.pprof.labels("thread"))
 
 
 # -- processes that come and go
@@ -406,9 +423,8 @@ def test_processes_that_exit_while_they_are_read(directory: Path, workload: Call
     recording = record(directory, "-d", 20, "-F", 999, "--", workload("leaver"), "3", "30").check()
     check_conservation(recording.pprof.counters)
     folded = recording.folded.of("leaver")
-    assert folded.total > 300
     right = folded.count(rf"^{expect.GLIBC_MAIN};one_life(;brief_work)?")
-    assert right > 0.6 * folded.total, folded.chains().most_common(10)
+    share(folded.total > 300 and right > 0.6 * folded.total, f"{right} of {folded.total}: {folded.chains().most_common(10)}")
 
 
 def test_storm_of_short_lives(directory: Path, workload: Callable[[str], Path]) -> None:
@@ -419,7 +435,9 @@ def test_storm_of_short_lives(directory: Path, workload: Callable[[str], Path]) 
         recording = record(directory, "-d", 8, "-F", 99).check()
     counters = recording.pprof.counters
     check_conservation(counters)
-    assert not counters.get("kernel_lost") and not counters.get("lane_full") and not counters.get("malformed"), counters
+    assert not counters.get("malformed"), counters
+    # A machine that stops for long enough fills every ring.
+    share(not counters.get("kernel_lost") and not counters.get("lane_full"), counters)
     check_truth(recording.pprof.of(sound.pid), expect.WORKLOADS["split"])
 
 
@@ -433,7 +451,11 @@ def test_interpreter(directory: Path) -> None:
     with running(["/usr/bin/python3", "-c", code]) as process:
         wait_until_warm(process.pid)
         folded = record_pids(directory, process.pid).folded
-    assert folded.total > 200 and folded.share_complete() >= 0.995, folded.chains().most_common(5)
+    missing = sum(n for chain, n in folded.chains().items() if not expect.is_complete(chain))
+    share(
+        folded.total > 200 and missing <= max(1, 0.005 * folded.total),
+        f"{missing} of {folded.total} are not complete: {folded.chains().most_common(5)}",
+    )
 
 
 @pytest.mark.skipif(not shutil.which("clang-14"), reason="clang-14 is not installed")
@@ -451,8 +473,8 @@ def test_very_large_library(directory: Path) -> None:
     compiler = (
         recording.folded.of("clang-14") if recording.folded.of("clang-14").total else recording.folded.of("clang")
     )
-    assert compiler.total > 200, {stack[0] for stack in recording.folded.stacks}
-    assert compiler.share_complete() > 0.9, recording.pprof.counters
+    share(compiler.total > 200, f"{compiler.total} samples of the compiler: {recording.pprof.counters}")
+    share(compiler.share_complete() > 0.9, f"{compiler.share_complete():.3f} of {compiler.total}: {recording.pprof.counters}")
 
 
 @pytest.mark.skipif(not shutil.which("java"), reason="java is not installed")
@@ -465,4 +487,4 @@ def test_code_without_unwind_information(directory: Path) -> None:
     with running(["java", "-Xshare:auto", str(directory / "Busy.java")], stderr=subprocess.DEVNULL) as process:
         wait_until_warm(process.pid, 1.5)
         recording = record_pids(directory, process.pid)
-    assert recording.pprof.total > 200
+    share(recording.pprof.total > 200, f"{recording.pprof.total} samples")
