@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 from harness import (
-    PATIENCE,
+    Config,
     Pprof,
     Service,
     alive,
@@ -18,9 +18,12 @@ from harness import (
     check_profile_pair,
     descendants,
     running,
+    share,
     wait_for,
 )
 
+# The rate is not to follow what else the machine does: the tests below count samples.
+STEADY: Config = {"supervisor": {"pressure": "no"}}
 WORKERS = ("opener", "sampler", "native", "merge")
 
 
@@ -42,18 +45,18 @@ def check_snapshots(one: Service, frequency: int, alone: bool = True) -> list[di
     check_conservation(total)
     # The very last one was cut short by the end.
     for row in counters[-3:-1]:
-        assert row["taken"] > frequency, row
+        share(row["taken"] > frequency, row)
     for path in one.profiles()[-3:-1]:
         ours = [sample for sample in Pprof.read(path).profile.samples if sample.labels.get("comm") in ("split", "threads", "syscalls")]
         total = sum(sample.values["samples"] for sample in ours)
         whole = sum(sample.values["samples"] for sample in ours if "stack" not in sample.labels)
-        assert whole > 0.8 * total > 0, f"{whole} of {total} samples of our own programs are whole"
+        share(whole > 0.8 * total > 0, f"{whole} of {total} samples of our own programs are whole")
     return counters
 
 
 def test_native_killed_in_mid_snapshot(service: Callable[..., Service], busy: None) -> None:
     """Every sample that waited in its lane is in the profile, again and again."""
-    with service({"snapshot": {"interval": "3s", "frequency": 199}}).start() as one:
+    with service({"snapshot": {"interval": "3s", "frequency": 199}, **STEADY}).start() as one:
         one.wait_profiles(1)
         bystanders = one.wait_running("opener", "sampler", "merge")
         for _ in range(3):
@@ -64,15 +67,15 @@ def test_native_killed_in_mid_snapshot(service: Callable[..., Service], busy: No
         row = one.worker("native")
         assert row["restarts"] >= 3 and row["last_cause"] == "signal", row
         assert one.stop() == 0
-    counters = check_snapshots(one, 199)
     # The samples that waited are there: unwound from what they carry.
-    assert all(row.get("lane_full", 0) == 0 for row in counters), counters
-    assert sum(row["taken"] for row in counters) >= 0.5 * 199 * 3 * len(counters), counters
+    assert all(Pprof.read(path).counters.get("lane_full", 0) == 0 for path in one.profiles())
+    counters = check_snapshots(one, 199)
+    share(sum(row["taken"] for row in counters) >= 0.5 * 199 * 3 * len(counters), counters)
 
 
 @pytest.mark.parametrize("name", ["sampler", "merge", "opener"])
 def test_other_worker_killed(name: str, service: Callable[..., Service], busy: None) -> None:
-    with service({"snapshot": {"interval": "2s", "frequency": 199}}).start() as one:
+    with service({"snapshot": {"interval": "2s", "frequency": 199}, **STEADY}).start() as one:
         one.wait_profiles(1)
         bystanders = one.wait_running(*(other for other in WORKERS if other != name))
         for _ in range(2):
@@ -88,12 +91,12 @@ def test_other_worker_killed(name: str, service: Callable[..., Service], busy: N
 
 def test_merge_killed_while_it_writes(service: Callable[..., Service], busy: None) -> None:
     """Killed whenever it is seen to work: each snapshot's files are complete or not there."""
-    with service({"snapshot": {"interval": "1s", "frequency": 199}}).start() as one:
+    with service({"snapshot": {"interval": "1s", "frequency": 199}, **STEADY}).start() as one:
         one.wait_profiles(1)
         for _ in range(4):
             time.sleep(0.4)  # as above
             one.wait_restarted("merge", one.kill_worker("merge"))
-        one.wait_profiles(2)
+        one.wait_profiles(3)
         assert one.stop() == 0
     assert not list(one.output.glob(".*")), "something half-written stayed"
     check_snapshots(one, 199)
@@ -101,18 +104,22 @@ def test_merge_killed_while_it_writes(service: Callable[..., Service], busy: Non
 
 def test_leases_of_the_dead_are_gone(service: Callable[..., Service], busy: None) -> None:
     """A worker's rows in the ledger end with it: killing does not make the supervisor's fds grow."""
-    with service({"snapshot": {"interval": "1s"}}).start() as one:
+    with service({"snapshot": {"interval": "1s"}, **STEADY}).start() as one:
         one.wait_profiles(2)
         before = one.status()
         for _ in range(5):
             one.wait_restarted("native", one.kill_worker("native"))
         one.wait_profiles(3)
-        after = one.status()
-        assert after["supervisor"]["fds"] <= before["supervisor"]["fds"] + 8, (
-            before["supervisor"],
-            after["supervisor"],
-        )
-        assert after["ledger"]["fds"] <= before["ledger"]["fds"] + 40, (before["ledger"], after["ledger"])
+
+        def as_before() -> bool:
+            """At one instant a snapshot may be closing, and other programs of this machine come and go; a leak stays."""
+            after = one.status()
+            return (
+                after["supervisor"]["fds"] <= before["supervisor"]["fds"] + 8
+                and after["ledger"]["fds"] <= before["ledger"]["fds"] + 40
+            )
+
+        wait_for(as_before, f"the fds to become as few as before: {before['supervisor']} {before['ledger']}")
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGABRT])
@@ -122,14 +129,15 @@ def test_nobody_outlives_the_supervisor(how: signal.Signals, service: Callable[.
         workers = descendants(one.pid)
         assert len(workers) >= len(WORKERS), workers
         os.kill(one.pid, how)
+        # At once, but a core file may be written first, and rings of memory are taken apart.
         wait_for(
-            lambda: not any(alive(pid) for pid in workers), "the workers to end after their supervisor", patience=1.0
+            lambda: not any(alive(pid) for pid in workers), "the workers to end after their supervisor", patience=10
         )
 
 
 def test_stopped_worker_keeps_nobody_waiting(service: Callable[..., Service], busy: None) -> None:
     """The native worker stands still: snapshots go on without it; then it is replaced, or goes on."""
-    with service({"snapshot": {"interval": "1s", "deadline": "1s"}}).start() as one:
+    with service({"snapshot": {"interval": "1s", "deadline": "3s"}, **STEADY}).start() as one:
         one.wait_profiles(1)
         pid = one.wait_running("native")["native"]
         os.kill(pid, signal.SIGSTOP)
@@ -140,15 +148,15 @@ def test_stopped_worker_keeps_nobody_waiting(service: Callable[..., Service], bu
                 os.kill(pid, signal.SIGCONT)
         told = [line for path in files for line in Pprof.read(path).profile.missing()]
         assert any("native" in comment for comment in told), f"no profile says that native was missing: {told}"
-        wait_for(lambda: one.wait_running("native"), "the native worker to run", PATIENCE)
-        one.wait_profiles(2)
+        one.wait_running("native")
+        one.wait_profiles(3)  # the first of them may have begun while it stood still
         assert one.stop() == 0
     check_snapshots(one, 99, alone=False)
 
 
 def test_stopped_merge_costs_no_snapshot(service: Callable[..., Service], busy: None) -> None:
     """It stands still when it is to write: it is replaced at its deadline, and the successor writes the same files."""
-    with service({"snapshot": {"interval": "1s", "deadline": "3s"}}).start() as one:
+    with service({"snapshot": {"interval": "1s", "deadline": "5s"}, **STEADY}).start() as one:
         one.wait_profiles(1)
         pid = one.wait_running("merge")["merge"]
         os.kill(pid, signal.SIGSTOP)

@@ -9,11 +9,11 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from harness import BULKHEAD, PATIENCE, Pprof, Service, check_conservation, check_profile_pair, descendants, running, wait_for
+from harness import BULKHEAD, PATIENCE, Pprof, Service, check_conservation, check_profile_pair, descendants, running, share, wait_for
 
 WORKERS = ("opener", "sampler", "native", "merge")
 
@@ -31,6 +31,11 @@ def busy(workload: Callable[[str], Path]) -> Iterator[int]:
         yield stack.enter_context(running([workload("split"), "120"])).pid
 
 
+def now_ns() -> int:
+    """By the clock of the file of waits."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
 def total_of(one: Service) -> dict[str, int]:
     total: dict[str, int] = {}
     for path in one.profiles():
@@ -43,14 +48,16 @@ def total_of(one: Service) -> dict[str, int]:
 def test_recycling_loses_no_sample(service: Callable[..., Service], busy: int) -> None:
     """Every worker replaced again and again by a successor that stood by."""
     short = {f"worker {name}": {"lifetime": "2s"} for name in WORKERS}
-    with service({"snapshot": {"interval": "2s", "frequency": 199}, **short}).start() as one:
+    with service({"snapshot": {"interval": "2s", "frequency": 199}, "supervisor": {"pressure": "no"}, **short}).start() as one:
         wait_for(lambda: all(one.worker(name)["recycles"] >= 3 for name in WORKERS), "three successors of each", 60)
-        assert len(descendants(one.pid)) <= 2 * len(WORKERS)
+        # Each with a successor, and the Python worker, which has none.
+        most = 2 * len(WORKERS) + 1
+        wait_for(lambda: len(descendants(one.pid)) <= most, f"no more than {most} processes")
+        wait_for(lambda: one.status()["ledger"]["pids"] <= most, f"no more than {most} pids in the ledger")
         status = one.status()
         for name in WORKERS:
             row = one.worker(name, status)
             assert row["restarts"] == row["recycles"] and row["last_cause"] == "lifetime", f"{row}\n{one.log()}"
-        assert status["ledger"]["pids"] <= 2 * len(WORKERS), status["ledger"]
         one.wait_profiles(2)
         assert one.stop() == 0
         ours = [Pprof.read(path).of(busy) for path in one.profiles()]
@@ -59,9 +66,8 @@ def test_recycling_loses_no_sample(service: Callable[..., Service], busy: int) -
     # What fell into the moment of a hand-over is not as still as the rest; it is a few samples for each.
     # Of a program of ours: what else this machine runs, and how much of that can be walked, is its own affair.
     right, taken = sum(part.count("main;(seventy|twenty|ten)") for part in ours), sum(part.total for part in ours)
-    print(f"{right} of {taken} samples of our program are complete")
-    assert right > 0.95 * taken > 0, total
     assert not re.search(r"\berror\b", one.log()), one.log()[-3000:]
+    share(right > 0.95 * taken > 0, f"{right} of {taken} samples of our program are complete: {total}")
 
 
 def test_restart(service: Callable[..., Service], busy: int) -> None:
@@ -94,7 +100,7 @@ def test_successor_that_stands_by_for_long_takes_over(service: Callable[..., Ser
 
 def test_disabled_worker_is_named_in_the_profile(service: Callable[..., Service], busy: int) -> None:
     """Each sample of the time without the native worker is there, by process, under a frame that says why."""
-    with service({"snapshot": {"interval": "1s", "deadline": "2s"}}).start() as one:
+    with service({"snapshot": {"interval": "1s"}}).start() as one:
         one.wait_profiles(1)
         done = order(one, "disable", "native")
         assert done.returncode == 0, done
@@ -116,9 +122,11 @@ def test_disabled_worker_is_named_in_the_profile(service: Callable[..., Service]
     assert stacks.count(r"^\[native: stopped by the operator\]$") >= 0.9 * stacks.total > 0, stacks.stacks
     assert "native: stopped by the operator" in profile.profile.missing()[0]
     last = Pprof.read(after[-1])
-    stacks = last.of(busy)
-    assert stacks.count("main;(seventy|twenty|ten)") >= 0.8 * stacks.total > 0 and not last.counters.get("missed"), last.counters
+    assert not last.counters.get("missed"), last.counters
     total_of(one)
+    stacks = last.of(busy)
+    right = stacks.count("main;(seventy|twenty|ten)")
+    share(right >= 0.8 * stacks.total > 0, f"{right} of {stacks.total}: {last.counters}")
 
 
 def test_snapshot_now(service: Callable[..., Service], busy: int) -> None:
@@ -182,16 +190,22 @@ def test_orders_are_for_root_alone(service: Callable[..., Service], directory: P
 def test_failures_are_remembered_over_a_restart_of_the_supervisor(service: Callable[..., Service]) -> None:
     with service({"snapshot": {"interval": "1s"}}).start() as one:
         one.wait_profiles(1)
-        for _ in range(4):
-            one.wait_restarted("native", one.kill_worker("native"))
-        one.kill_worker("native")
-        wait_for(lambda: one.worker("native")["backoff_s"] > 0.3, "a wait")
-        wait = one.worker("native")["backoff_s"]
-        one.stop(9)
+
+        def due_ns() -> int:
+            """Killed whenever it runs, until it has to wait for so long that no start of a service on a busy machine takes it up."""
+            row = one.worker("native")
+            if row["state"] == "running":
+                with suppress(ProcessLookupError):
+                    os.kill(row["pid"], signal.SIGKILL)
+            path = one.runtime / "backoff"
+            found = re.search(r"^native until (\d+)$", path.read_text() if path.exists() else "", re.MULTILINE)
+            return int(found[1]) if found and int(found[1]) > now_ns() + 1_000_000_000 else 0
+
+        due = wait_for(due_ns, "a long wait")
+        one.stop(signal.SIGKILL)
         assert re.search(r"native signal \d", (one.runtime / "backoff").read_text())
-        begin = time.monotonic()
         one.start(ready=False)
         wait_for(lambda: order(one, "status").stdout, "an answer")  # the socket of the first one is still there
         one.wait_running("native")
-        assert time.monotonic() - begin > wait / 2, "it was started at once"
+        assert now_ns() >= due, "it was started at once"
         assert one.stop() == 0
