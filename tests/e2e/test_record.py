@@ -16,10 +16,13 @@ from harness import (
     BIN,
     BULKHEAD,
     PATIENCE,
+    Folded,
     alive,
+    cpu_seconds,
     record,
     record_command,
     running,
+    share,
     wait_for,
     wait_recording,
     wait_until_warm,
@@ -38,9 +41,10 @@ def leaves_nothing(*places: Path) -> Iterator[None]:
 
     before = files(), processes()
     yield
-    wait_for(lambda: processes() <= before[1], "our processes to end", patience=2)
+    # Soon: what is asked is that they do, on a machine that has other work too.
+    wait_for(lambda: processes() <= before[1], "our processes to end", patience=15)
     # Somebody else of this machine may record just now: what is in use is his, and goes when he ends.
-    wait_for(lambda: not files() - before[0] - in_use(), "its files to be gone", patience=2)
+    wait_for(lambda: not files() - before[0] - in_use(), "its files to be gone", patience=15)
 
 
 def in_use() -> set[str]:
@@ -111,12 +115,17 @@ def test_go_reads_our_pprof(directory: Path, workload: Callable[[str], Path]) ->
         assert done.returncode == 0, done.stderr
         row = re.search(r"^\s*\S+\s+\S+%\s+\S+%\s+(\S+)\s+(\S+)%\s+seventy$", done.stdout, re.MULTILINE)
         assert row, done.stdout
-        assert 60 < float(row[2]) < 80 and row[1].endswith(unit), row[0]
+        assert row[1].endswith(unit), row[0]
+        share(60 < float(row[2]) < 80, row[0])
 
 
-def test_default_is_ten_seconds_of_the_machine(directory: Path) -> None:
+def test_default_is_ten_seconds_of_the_machine(directory: Path, workload: Callable[[str], Path]) -> None:
     """Without -o a flame graph and a pprof file come into the working directory. Ended early, to save time."""
-    with running([BULKHEAD, "record"], cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    # Beside a program that is busy: an idle machine has no samples.
+    with (
+        running([workload("split"), "90"]),
+        running([BULKHEAD, "record"], cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process,
+    ):
         wait_recording(process.pid)
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
@@ -160,10 +169,17 @@ def test_ctrl_c_reaches_the_command_too(directory: Path, workload: Callable[[str
 
 
 def test_process_that_exits_ends_the_recording(directory: Path, workload: Callable[[str], Path]) -> None:
-    with running([workload("split"), "4"]) as target:  # a slow start of ours is to leave enough of it
-        recording = record(directory, "-d", 30, "-F", 199, "-p", target.pid).check()
-    assert recording.seconds < 15, "it went on after its only process had gone"
-    assert recording.folded.of("split").total > 50
+    with running([workload("split"), "600"]) as target:
+        command = record_command(directory, "-d", 600, "-F", 199, "-p", target.pid)
+        with running(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+            wait_recording(process.pid)
+            until = cpu_seconds(target.pid) + 0.6
+            wait_for(lambda: cpu_seconds(target.pid) >= until, "some work of the program")
+            target.kill()
+            text, _ = process.communicate(timeout=PATIENCE)  # else it went on after its only process had gone
+    assert process.returncode == 0, text
+    total = Folded.parse((directory / "out.folded").read_text()).of("split").total
+    share(total > 50, f"{total} samples")
 
 
 def test_several_processes(directory: Path, workload: Callable[[str], Path]) -> None:
@@ -181,15 +197,14 @@ def test_several_processes(directory: Path, workload: Callable[[str], Path]) -> 
 
 @pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137)])
 def test_command_that_ends(script: str, code: int, directory: Path) -> None:
-    """The recording ends with its command, and is a success: how the command ended is said, not taken over."""
+    """The recording ends with its command, long before its time, and is a success: how the command ended is said, not taken over."""
     recording = record(
-        directory, "-d", 30, "--", "/bin/sh", "-c", f"i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; {script}"
+        directory, "-d", 600, "--", "/bin/sh", "-c", f"i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; {script}"
     )
     assert recording.code == 0, recording.stderr
-    assert recording.seconds < 15
-    assert recording.folded.of("sh").total > 0
     if code:
         assert str(code if code < 128 else code - 128) in recording.stdout + recording.stderr
+    share(recording.folded.of("sh").total > 0, "no sample of the command")
 
 
 def test_command_that_cannot_run(directory: Path) -> None:
@@ -224,7 +239,7 @@ def test_wrong_arguments(arguments: list[str], code: int, words: str, directory:
         recording = record(directory, *arguments, formats=(), cwd=directory)
     assert recording.code == code, (recording.code, recording.stderr)
     assert words in recording.stderr, recording.stderr
-    assert recording.seconds < 5 and not list(directory.iterdir())
+    assert recording.seconds < 9 and not list(directory.iterdir())  # a recording takes ten by default
 
 
 def test_directory_as_output(directory: Path) -> None:
@@ -327,7 +342,7 @@ def test_killed_recorder_leaves_no_worker(directory: Path, workload: Callable[[s
         wait_for(lambda: len(processes() - before) >= 5, "the workers to start")
         process.kill()
         process.wait()
-        wait_for(lambda: processes() <= before, "our processes to end", patience=5)
+        wait_for(lambda: processes() <= before, "our processes to end", patience=15)
 
 
 def test_terminal_shows_progress(directory: Path, workload: Callable[[str], Path]) -> None:
