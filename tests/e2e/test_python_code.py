@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import BIN
+from harness import BIN, PATIENCE
 
 HERE = Path(__file__).parent
 PROBE = BIN / 'python_probe'
@@ -27,7 +27,7 @@ def test_frames_are_those_the_interpreter_names(python: str) -> None:
                 lines.append(line)
             assert lines, 'the program did not start'
             runtime, minor = lines[0].split()
-            probe = subprocess.run([PROBE, str(target.pid), runtime, minor], capture_output=True, text=True, timeout=10)
+            probe = subprocess.run([PROBE, str(target.pid), runtime, minor], capture_output=True, text=True, timeout=PATIENCE)
             assert not probe.returncode, probe.stderr
             assert probe.stdout.splitlines() == ['thread', *lines[1:]]
         finally:

@@ -18,13 +18,18 @@ import harness
 import interpreters
 import pyframes
 import pytest
-from harness import BULKHEAD, PATIENCE, Folded, Pprof, Service, check_conservation, check_profile_pair, running, wait_for
+from harness import BULKHEAD, PATIENCE, Folded, Pprof, Service, check_conservation, check_profile_pair, running, share, wait_for
 from interpreters import Place
 
 HZ = 199
 # other programs of the tests have the names of their scripts
 SPLIT, ALTERNATING = "py_split", "py_alternating"
+SPLIT_CHAIN = "main;seventy|main;twenty|main;ten"
 BUSY = 30  # samples of one process in one snapshot that are enough to say something of it
+ENOUGH = 300  # samples of one process, of which two per cent say something
+MOST_LATE = 0.1
+# The rate is not to follow what else the machine does: the tests below count samples.
+STEADY: harness.Config = {"supervisor": {"pressure": "no"}}
 WORKERS = ("opener", "sampler", "native", "merge", "python")
 
 
@@ -56,7 +61,18 @@ def text_of(path: Path) -> Folded:
 def python_of(path: Path) -> tuple[int, int]:
     """Samples of split.py in a snapshot, and those of them with Python's frames."""
     folded = text_of(path).of(SPLIT)
-    return folded.total, pyframes.count(folded, "main;seventy|main;twenty|main;ten")
+    return folded.total, pyframes.count(folded, SPLIT_CHAIN)
+
+
+def on_time(folded: Folded) -> Folded:
+    """Without what was read late, also under a frame that says where the worker is: the machine decides that, not the worker. Of that there
+    is a limit, too."""
+    stacks = {
+        stack: n for stack, n in folded.stacks.items() if not pyframes.is_late(stack) and not pyframes.is_late(stack[1:])
+    }
+    late = folded.total - sum(stacks.values())
+    share(late <= max(1, MOST_LATE * folded.total), f"{late} of {folded.total} samples were read late")
+    return Folded(Counter(stacks))
 
 
 def check_all(one: Service) -> Counter[str]:
@@ -83,6 +99,8 @@ def wait_python(one: Service, pid: int) -> None:
 
 
 def targets(one: Service) -> dict[int, dict[str, Any]]:
+    """As status has it. Each question is one for the workers, too, and who answers more than twenty in a second is ended for it."""
+    time.sleep(0.1)
     command = [part for part in one.status_command("--targets")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode in (0, 1) and done.stdout, done
@@ -91,7 +109,7 @@ def targets(one: Service) -> dict[int, dict[str, Any]]:
 
 def test_killed_in_mid_snapshot(service: Callable[..., Service], busy: int) -> None:
     """Every sample that waited in its lane is in the profile, again and again; nobody else restarts."""
-    with service({"snapshot": {"interval": "3s", "frequency": HZ}}).start() as one:
+    with service({"snapshot": {"interval": "3s", "frequency": HZ}, **STEADY}).start() as one:
         wait_python(one, busy)
         bystanders = one.wait_running(*(name for name in WORKERS if name != "python"))
         for _ in range(3):
@@ -105,35 +123,37 @@ def test_killed_in_mid_snapshot(service: Callable[..., Service], busy: int) -> N
     total = check_all(one)
     assert not total["lane_full"] and not total["missed"] and not total["lane_damaged"], total
     # the last whole one is as before
-    samples, frames = python_of(files[-1])
-    assert samples >= BUSY and frames >= 0.97 * samples, (samples, frames)
+    folded = on_time(text_of(files[-1]).of(SPLIT))
+    frames = pyframes.count(folded, SPLIT_CHAIN)
+    share(folded.total >= BUSY and frames >= 0.97 * folded.total, f"{frames} of {folded.total}: {folded.stacks.most_common(3)}")
 
 
 def test_samples_that_waited_have_their_innermost_frames(service: Callable[..., Service], busy: int) -> None:
     """Its successor finds threads that ran on: those samples count as late, with the native leaf that they carry."""
-    with service({"snapshot": {"interval": "3s", "frequency": HZ}}).start() as one:
+    with service({"snapshot": {"interval": "3s", "frequency": HZ}, **STEADY}).start() as one:
         wait_python(one, busy)
         before = len(one.profiles())
         pid = one.wait_running("python")["python"]
         os.kill(pid, signal.SIGSTOP)
-        time.sleep(0.5)  # a hundred samples that nobody reads
+        until = harness.cpu_seconds(busy) + 0.5
+        wait_for(lambda: harness.cpu_seconds(busy) >= until, "a hundred samples that nobody reads")
         os.kill(pid, signal.SIGKILL)
         one.wait_restarted("python", pid)
         one.wait_profiles(2)
         assert one.stop() == 0
     total = check_all(one)
-    assert total["late"] >= 20, total
     late: Counter[str] = Counter()
     for path in one.profiles()[before:]:
         for sample in Pprof.read(path).profile.of(pid=busy):
             if sample.labels.get("stack") == "late":
                 late[";".join(frame.name for frame in sample.frames if not frame.name.startswith("["))] += 1
-    assert late and not late[""], f"late samples without any frame: {late}"
+    assert not late[""], f"late samples without any frame: {late}"
+    share(late.total() > 0 and total["late"] >= 20, f"{late.total()} stacks of late samples: {total}")
 
 
 def test_stopped_worker_keeps_nobody_waiting(service: Callable[..., Service], busy: int) -> None:
     """It stands still: snapshots go on without it, and say so; then it is replaced, or goes on."""
-    with service({"snapshot": {"interval": "1s", "deadline": "1s", "frequency": HZ}}).start() as one:
+    with service({"snapshot": {"interval": "1s", "deadline": "3s", "frequency": HZ}, **STEADY}).start() as one:
         wait_python(one, busy)
         pid = one.wait_running("python")["python"]
         os.kill(pid, signal.SIGSTOP)
@@ -152,22 +172,38 @@ def test_stopped_worker_keeps_nobody_waiting(service: Callable[..., Service], bu
 
 def test_disabled(service: Callable[..., Service], busy: int) -> None:
     """Its processes are native stacks then, under a frame that says why; enabled again, they have their frames back."""
-    with service({"snapshot": {"interval": "1s", "frequency": HZ}}).start() as one:
+    with service({"snapshot": {"interval": "1s", "frequency": HZ}, **STEADY}).start() as one:
         wait_python(one, busy)
         assert order(one, "disable", "python").returncode == 0
         wait_for(lambda: one.worker("python")["state"] == "disabled", "the Python worker to be disabled")
         files = one.wait_profiles(4)
-        folded = text_of(files[-1]).of(SPLIT)
+        folded = of_the_last(files)
         assert any("python" in text and "disabled" in text for text in one.status()["problems"])
         assert order(one, "enable", "python").returncode == 0
         one.wait_running("python")
         wait_python(one, busy)
         assert one.stop() == 0
-    assert folded.total >= BUSY and not pyframes.chains(folded), folded.stacks.most_common(3)
-    under = sum(n for stack, n in folded.stacks.items() if stack[1] == "[python: disabled]" and len(stack) > 4)
-    assert under >= 0.97 * folded.total, folded.stacks.most_common(3)
+    assert not pyframes.chains(folded), folded.stacks.most_common(3)
     total = check_all(one)
-    assert not total["missed"] and not total["lane_full"], total
+    assert not total["lane_full"], total
+    # Its lane gets samples until it has ended: those of its last moments, which it did not read any more, are counted there.
+    share(total["missed"] <= 0.01 * total["taken"], total)
+    check_under(folded, "[python: disabled]")
+
+
+def of_the_last(files: list[Path]) -> Folded:
+    """Stacks of split.py in the last two snapshots: one alone has few."""
+    return Folded(text_of(files[-2]).of(SPLIT).stacks + text_of(files[-1]).of(SPLIT).stacks)
+
+
+def check_under(folded: Folded, root: str) -> None:
+    """Native stacks, under a frame that says why they have none of Python."""
+    found = on_time(folded)
+    under = sum(n for stack, n in found.stacks.items() if stack[1] == root and len(stack) > 4)
+    share(
+        found.total >= BUSY and under >= 0.97 * found.total,
+        f"{under} of {found.total} under {root}: {found.stacks.most_common(3)}",
+    )
 
 
 def libexec_of_our_own(directory: Path) -> Path:
@@ -186,36 +222,38 @@ def replace(libexec: Path, program: Path) -> None:
 def test_not_running(service: Callable[..., Service], busy: int, directory: Path) -> None:
     """It ends whenever it is started: everyone else works, and its processes are native stacks that say so."""
     libexec = libexec_of_our_own(directory)
-    with service({"snapshot": {"interval": "1s", "frequency": HZ}}, libexec).start() as one:
+    with service({"snapshot": {"interval": "1s", "frequency": HZ}, **STEADY}, libexec).start() as one:
         wait_python(one, busy)
         replace(libexec, Path("/bin/false"))
         one.kill_worker("python")
         time.sleep(1)
         files = one.wait_profiles(4)
-        status = one.status()
-        assert not status["healthy"] and any("python" in text for text in status["problems"]), status["problems"]
-        folded = text_of(files[-1]).of(SPLIT)
+        # at this very moment it may be in one of its short starts
+        wait_for(
+            lambda: not (status := one.status())["healthy"] and any("python" in text for text in status["problems"]),
+            "status to name python as a problem",
+        )
+        folded = of_the_last(files)
         replace(libexec, harness.BIN / "bulkhead-python")
         assert order(one, "restart", "python").returncode in (0, 1)  # 1: it is about to be started anyway
         wait_python(one, busy)
         assert one.stop() == 0
-    under = sum(n for stack, n in folded.stacks.items() if stack[1] == "[python: not running]" and len(stack) > 4)
-    assert folded.total >= BUSY and under >= 0.97 * folded.total, folded.stacks.most_common(3)
     check_all(one)
+    check_under(folded, "[python: not running]")
 
 
 def test_service_is_ready_without_it(service: Callable[..., Service], directory: Path) -> None:
     """A runtime's worker that can never start is no reason for the whole service not to."""
     libexec = libexec_of_our_own(directory)
     replace(libexec, Path("/bin/false"))
-    with service({"snapshot": {"interval": "1s", "frequency": HZ}}, libexec).start() as one:
+    with service({"snapshot": {"interval": "1s", "frequency": HZ}, **STEADY}, libexec).start() as one:
         assert Pprof.read(one.wait_profiles(2)[-1]).counters["taken"]
         assert one.stop() == 0
 
 
 def test_restart_by_order_costs_nothing(service: Callable[..., Service], busy: int) -> None:
     """A successor first: no sample is late for it, or nearly none."""
-    with service({"snapshot": {"interval": "1s", "frequency": HZ}}).start() as one:
+    with service({"snapshot": {"interval": "1s", "frequency": HZ}, **STEADY}).start() as one:
         wait_python(one, busy)
         old = one.wait_running("python")["python"]
         assert order(one, "restart", "python").returncode == 0
@@ -240,17 +278,24 @@ def test_yield_in_the_long_run(service: Callable[..., Service], busy: int) -> No
             total += folded.total
             missing.update(pyframes.missed(folded))
     misses = sum(missing.values())
-    assert total > 1500 and misses <= max(2, 0.001 * total), f"{misses} of {total}: {missing.most_common(5)}"
+    share(total > 1500 and misses <= max(2, 0.001 * total), f"{misses} of {total}: {missing.most_common(5)}")
 
 
 # -- bulkhead status --targets
 
 
 def test_targets_as_json(service: Callable[..., Service], busy: int, place: Place, workload: Callable[[str], Path]) -> None:
-    with service({"snapshot": {"interval": "1s", "frequency": HZ}}).start() as one, running([workload("split"), "60"]) as native:
+    with service({"snapshot": {"interval": "1s", "frequency": HZ}, **STEADY}).start() as one, running([workload("split"), "60"]) as native:
         wait_python(one, busy)
-        one.wait_profiles(1)
-        rows = wait_for(lambda: (rows := targets(one)).keys() >= {busy, native.pid} and rows, "both processes")
+        rows = wait_for(
+            lambda: (
+                (rows := targets(one)).keys() >= {busy, native.pid}
+                and rows[busy]["samples"] >= ENOUGH
+                and rows[native.pid]["samples"] >= BUSY
+                and rows
+            ),
+            "samples of both processes",
+        )
         row, other = rows[busy], rows[native.pid]
         keys = "pid start_time comm lane runtime version samples torn skewed unreadable truncated late why".split()
         assert set(keys) <= set(row), row
@@ -258,16 +303,14 @@ def test_targets_as_json(service: Callable[..., Service], busy: int, place: Plac
         assert (row["comm"], row["lane"], row["runtime"]) == (SPLIT, "python", "python"), row
         assert row["version"].startswith(version) and not row["why"], row
         assert row["start_time"] == int(Path(f"/proc/{busy}/stat").read_text().rpartition(")")[2].split()[19]), row
-        assert row["samples"] >= BUSY and row["torn"] + row["skewed"] + row["unreadable"] <= 0.02 * row["samples"], row
-        assert other["lane"] == "native" and other["runtime"] != "python" and other["samples"] >= BUSY, other
-        # it counts on
-        time.sleep(0.5)
-        assert targets(one)[busy]["samples"] > row["samples"]
+        assert other["lane"] == "native" and other["runtime"] != "python", other
+        wait_for(lambda: targets(one)[busy]["samples"] > row["samples"], "it to count on")
         assert one.stop() == 0
+    share(row["torn"] + row["skewed"] + row["unreadable"] <= 0.02 * row["samples"], row)
 
 
 def test_targets_for_people(service: Callable[..., Service], busy: int, place: Place) -> None:
-    with service({"snapshot": {"interval": "1s", "frequency": HZ}}).start() as one:
+    with service({"snapshot": {"interval": "1s", "frequency": HZ}, **STEADY}).start() as one:
         wait_python(one, busy)
         command = [part for part in one.status_command("--targets") if part != "--json"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
@@ -281,7 +324,7 @@ def test_targets_say_why_there_are_no_frames(
     service: Callable[..., Service], busy: int, workload: Callable[[str], Path]
 ) -> None:
     """A disabled worker is a reason, in words."""
-    with service({"snapshot": {"interval": "1s", "frequency": HZ}}).start() as one:
+    with service({"snapshot": {"interval": "1s", "frequency": HZ}, **STEADY}).start() as one:
         wait_python(one, busy)
         assert order(one, "disable", "python").returncode == 0
         one.wait_profiles(3)
@@ -295,7 +338,7 @@ def test_targets_say_why_there_are_no_frames(
 
 def test_targets_that_are_gone_are_gone(service: Callable[..., Service], place: Place) -> None:
     """A list that only grew would be a leak."""
-    with service({"snapshot": {"interval": "1s", "frequency": HZ}}).start() as one:
+    with service({"snapshot": {"interval": "1s", "frequency": HZ}, **STEADY}).start() as one:
         pid = place.start("split")
         wait_for(lambda: pid in targets(one), "it to be listed")
         os.kill(pid, signal.SIGKILL)

@@ -13,12 +13,13 @@ import harness
 import interpreters
 import pyframes
 import pytest
-from harness import Folded, check_conservation, record, running, wait_for, wait_until_warm
+from harness import Folded, check_conservation, record, running, share, wait_for, wait_until_warm
 from interpreters import Place
 
 SECONDS = 1.5
 HZ = 499
 LEAST = 50
+MOST_LATE = 0.1
 OLD = "bullseye"  # up to 3.10 a thread is found by the C library's own list, which has its number in its own namespace
 
 
@@ -39,13 +40,13 @@ def profile(directory: Path, *pids: int) -> Folded:
     return recording.folded
 
 
-def check_split(folded: Folded, share: float = 0.9) -> None:
+def check_split(folded: Folded) -> None:
     """Stacks of split.py: what is asked here is whether they are found at all."""
-    assert folded.total >= LEAST, f"only {folded.total} samples"
-    right = pyframes.count(folded, "<module>;main(;|$)")
-    assert right >= share * folded.total, f"{right} of {folded.total}: {folded.stacks.most_common(4)}"
-    assert pyframes.count(folded, "main;seventy$") > 0.5 * folded.total
     assert not pyframes.impossible_stacks(folded)
+    share(folded.total >= LEAST, f"only {folded.total} samples")
+    right, seventy = pyframes.count(folded, "<module>;main(;|$)"), pyframes.count(folded, "main;seventy$")
+    share(right >= 0.9 * folded.total, f"{right} of {folded.total}: {folded.stacks.most_common(4)}")
+    share(seventy > 0.5 * folded.total, f"{seventy} of {folded.total} in seventy")
 
 
 @pytest.mark.parametrize("suite", [OLD, "own"])
@@ -116,10 +117,12 @@ def test_name_says_nothing(place: Place, directory: Path) -> None:
         wait_until_warm(process.pid, 0.3)
         wait_until_warm(other.pid)
         recording = record(directory, "-d", SECONDS, "-F", HZ, "-p", f"{process.pid},{other.pid}").check()
-        check_split(recording.folded.of("bash"))
         stacks = recording.folded.of("python3.11")
-        assert stacks.total >= LEAST and not pyframes.chains(stacks)
-        assert stacks.count("__libc_start_main") > 0.95 * stacks.total, stacks.stacks.most_common(3)
+        assert not pyframes.chains(stacks)
+        check_split(recording.folded.of("bash"))
+        share(stacks.total >= LEAST, f"only {stacks.total} samples")
+        whole = stacks.count("__libc_start_main")
+        share(whole > 0.95 * stacks.total, f"{whole} of {stacks.total}: {stacks.stacks.most_common(3)}")
 
 
 @pytest.mark.parametrize("how", ["--symlinks", "--copies"])
@@ -159,9 +162,9 @@ def test_embedded(deleted: bool, place: Place, directory: Path, workload: Callab
             if deleted:
                 copy.unlink()
             folded = profile(directory, process.pid)
-            check_split(folded)
             begin = "embedded;_start;__libc_start_main;__libc_start_call_main;main;run_script;"
             assert all(";".join(stack).startswith(begin) for stack in folded.stacks if pyframes.frames(stack) and pyframes.is_whole(stack)), library
+            check_split(folded)
 
 
 def test_children_by_fork(place: Place, directory: Path) -> None:
@@ -177,7 +180,8 @@ def test_children_by_fork(place: Place, directory: Path) -> None:
         found.append(sorted(name for name in functions if name.startswith("child_work_")))
     assert sorted(found) == [["child_work_0"], ["child_work_1"]], found
     assert not pyframes.impossible_stacks(recording.folded)
-    assert pyframes.share_with(recording.folded) >= 0.9, pyframes.without(recording.folded).most_common(3)
+    having = pyframes.share_with(recording.folded)
+    share(having >= 0.9, f"{having:.3f} have frames; without: {pyframes.without(recording.folded).most_common(3)}")
 
 
 def test_image_after_image(place: Place, directory: Path) -> None:
@@ -188,7 +192,7 @@ def test_image_after_image(place: Place, directory: Path) -> None:
     wrong = pyframes.impossible_stacks(folded)
     assert not wrong, "\n".join(wrong[:5])
     seen = pyframes.count(folded, "(;deep){50};burn")
-    assert seen > 0.4 * folded.total > LEAST / 2, f"{seen} of {folded.total}: {folded.stacks.most_common(3)}"
+    share(seen > 0.4 * folded.total > LEAST / 2, f"{seen} of {folded.total}: {folded.stacks.most_common(3)}")
 
 
 def test_storm_of_short_interpreters(place: Place, directory: Path) -> None:
@@ -210,7 +214,7 @@ def test_storm_of_short_interpreters(place: Place, directory: Path) -> None:
             if frame.bare.startswith("only_"):
                 assert frame.script == f"short_{frame.bare[5:]}.py" and frame.line in (0, 1, 2), stack
                 seen += n
-    assert seen, recording.folded.stacks.most_common(3)
+    share(seen > 0, recording.folded.stacks.most_common(3))
 
 
 def test_system_call_hangs_below_the_function_that_made_it(place: Place, directory: Path) -> None:
@@ -218,10 +222,12 @@ def test_system_call_hangs_below_the_function_that_made_it(place: Place, directo
     pid = place.start("split")
     place.wait_until_warm()
     folded = profile(directory, pid)
-    kinds = {"p": 0, "n": 0}
+    kinds = {"p": 0, "n": 0, "late": 0}
     for stack, n in folded.stacks.items():
         text = "".join("p" if pyframes.parse(f) else "k" if f.endswith("_[k]") else "n" for f in stack[1:])
         assert re.fullmatch("[pn]*k*", text), stack
         if re.search(r"clock_gettime", ";".join(stack)):
-            kinds["n" if "p" not in text else "p"] += n
-    assert kinds["p"] and kinds["n"] <= 0.02 * kinds["p"], kinds
+            kinds["p" if "p" in text else "late" if pyframes.is_late(stack) else "n"] += n
+    # a call is a few per cent of this program's time: of twenty samples one is chance
+    share(kinds["p"] > 0 and kinds["n"] <= max(1, 0.02 * kinds["p"]), kinds)
+    share(kinds["late"] <= max(1, MOST_LATE * sum(kinds.values())), kinds)
