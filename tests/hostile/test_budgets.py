@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import harness
 import pytest
 from harness import BIN, Service, check_conservation, running, wait_for, wait_until_warm
-from test_hostile import HOSTILE, WORKERS, answers, hostile_programs, others_of  # noqa: F401
+from test_hostile import HOSTILE, WORKERS, answers, hostile_programs, others_of, show_log  # noqa: F401
 
 Keys = dict[str, str | int]
 
@@ -29,7 +29,6 @@ class Breach:
     causes: set[str]
     log: str = ""
     recycles: bool = False  # by a successor, and not by a kill
-    seconds: float = 10  # from its start to its end; generous: machines are slow at times
     place: str = "native"
     more: harness.Config = field(default_factory=dict)
 
@@ -37,23 +36,26 @@ class Breach:
         return f"{self.place}.{self.action}"
 
 
+# What has to grow, or to get its share of a busy CPU, before it is over its budget.
+SLOW: harness.Config = {"snapshot": {"deadline": "40s"}}
 SMALL: Keys = {"memory": "48M", "memory_recycle": "32M", "memory_shed": "16M", "memory_per_cpu": 0}
 BREACHES = [
     # A leak that is faster than any polling meets RLIMIT_DATA, a slower one the polling. On a busy machine none is that fast.
-    Breach("eat_memory", SMALL | {"memory_recycle": "48M", "memory_shed": "48M"}, {"memory"}, seconds=5),
-    Breach("leak_to_recycle", SMALL | {"memory": "1G", "memory_recycle": "24M"}, {"memory"}, recycles=True),
-    Breach("leak_to_recycle", SMALL | {"memory_recycle": "48M", "memory_shed": "48M"}, {"memory"}, log="KiB of memory, its budget"),
+    Breach("eat_memory", SMALL | {"memory_recycle": "48M", "memory_shed": "48M"}, {"memory"}, more=SLOW),
+    Breach("leak_to_recycle", SMALL | {"memory": "1G", "memory_recycle": "24M"}, {"memory"}, recycles=True, more=SLOW),
+    Breach("leak_to_recycle", SMALL | {"memory_recycle": "48M", "memory_shed": "48M"}, {"memory"}, log="KiB of memory, its budget",
+           more=SLOW),
     Breach("leak_slowly", {"memory": "64M", "memory_recycle": "64M", "memory_shed": "64M", "creep_window": "6s"}, {"creep"},
-           recycles=True, seconds=25, more={"snapshot": {"deadline": "40s"}}),
-    Breach("spin", {"cpu_percent": 20, "cpu_percent_per_cpu": 0}, {"cpu"}),
-    Breach("spin_realtime", {}, {"cpu"}, seconds=5),
+           recycles=True, more=SLOW),
+    Breach("spin", {"cpu_percent": 20, "cpu_percent_per_cpu": 0}, {"cpu"}, more=SLOW),
+    Breach("spin_realtime", {}, {"cpu"}),
     Breach("many_threads", {"processes": 4}, {"processes"}, log="threads, its budget"),
     Breach("eat_fds", {"fds": 600}, set(), log="hostile: eat_fds: refused"),
     Breach("hold_leases", {"fds": 600}, set(), log=r"hostile: hold_leases: refused after \d+ leases: Too many open files"),
     Breach("fill_stream", {"output": "4M"}, {"output"}),
-    Breach("flood_of_requests", {"requests_per_s": 2000}, {"requests"}),
+    Breach("flood_of_requests", {"requests_per_s": 2000}, {"requests"}, more=SLOW),
     Breach("answer_twice", {}, set(), log="answered twice"),
-    Breach("hang_when_started", {"lag": "500ms"}, {"lag", "deadline"}, more={"snapshot": {"frequency": 999}}, seconds=20),
+    Breach("hang_when_started", {"lag": "500ms"}, {"lag", "deadline"}, more={"snapshot": {"frequency": 999}}),
     Breach("exit_when_started", {"lifetime": "1s"}, {"exit"}),
 ]  # fmt: skip
 
@@ -69,10 +71,10 @@ def place_of(directory: Path, breach: Breach) -> Path:
 
 def config_of(breach: Breach) -> harness.Config:
     base: harness.Config = {
-        "snapshot": {"interval": "1s", "deadline": "9s"},  # not the deadline is to end it
+        "snapshot": {"interval": "1s", "deadline": "9s"},  # neither the deadline nor a lane that is full is to end it
         "output": {"formats": "pprof folded"},
         "supervisor": {"backoff_max": "500ms"},
-        f"worker {breach.place}": dict(breach.budget),
+        f"worker {breach.place}": {"lag": "0", **breach.budget},
     }
     return harness.merged(base, breach.more)
 
@@ -88,16 +90,6 @@ def ended(one: Service, breach: Breach) -> dict[str, Any] | None:
     return row if count >= 1 and row["last_cause"] in breach.causes else None
 
 
-@contextlib.contextmanager
-def show_log(one: Service) -> Iterator[None]:
-    """What the supervisor said, when a test fails."""
-    try:
-        yield
-    except AssertionError:
-        print(one.log()[-4000:])
-        raise
-
-
 @pytest.mark.parametrize("breach", BREACHES, ids=str)
 def test_breach(breach: Breach, directory: Path, service: Callable[..., Service]) -> None:
     """The right cause; the others do not notice; and with the real worker back nothing of it stays."""
@@ -109,19 +101,19 @@ def test_breach(breach: Breach, directory: Path, service: Callable[..., Service]
             wait_for(lambda: (one.runtime / "status.sock").exists() and answers(one), "an answer on the status socket")
             bystanders = wait_for(lambda: len(pids := others_of(one, breach.place)) == len(WORKERS) - 1 and pids, "the others to start")
             if breach.causes:
-                row = wait_for(lambda: ended(one, breach), f"{breach} to be ended, see {one.log_file}", breach.seconds)
+                row = wait_for(lambda: ended(one, breach), f"{breach} to be ended")
                 assert breach.recycles or row["recycles"] == 0, row
             if breach.log:
-                wait_for(lambda: re.search(breach.log, one.log()), f"{breach.log!r} in the log", breach.seconds)
+                wait_for(lambda: re.search(breach.log, one.log()), f"{breach.log!r} in the log")
             replace_with_the_real_one(libexec, breach.place)
             if not breach.causes:
                 one.kill_worker(breach.place)
-            wait_for(lambda: is_real(one, breach.place), "the real one to run", 30)
+            wait_for(lambda: is_real(one, breach.place), "the real one to run")
             assert others_of(one, breach.place) == bystanders, f"others were restarted:\n{one.log()[-3000:]}"
             before = len(one.profiles())
             wait_for(lambda: len(one.profiles()) >= before + 4, "profiles with the real one", 60)
-            rows = one.status()
-            assert rows["ledger"]["pids"] == len(WORKERS), rows["ledger"]
+            # its lifetime may be the real one's, too, whose successor is there beside it for a moment
+            wait_for(lambda: one.status()["ledger"]["pids"] == len(WORKERS), f"no process too many: {one.status()['ledger']}")
             assert one.stop() == 0, one.log()[-2000:]
     profiles = [harness.check_profile_pair(path, alone=False) for path in one.profiles()]
     total: dict[str, int] = {}
@@ -131,7 +123,7 @@ def test_breach(breach: Breach, directory: Path, service: Callable[..., Service]
     check_conservation(total)
     # These are all the real worker's. How many samples there are of a program is the machine's affair.
     counts = [(one.of(split.pid).count("main;(seventy|twenty|ten)"), one.of(split.pid).total) for one in profiles[before + 1 : -1]]
-    assert sum(right for right, _ in counts) > max(3, 0.8 * sum(total for _, total in counts)), counts
+    harness.share(sum(right for right, _ in counts) > max(3, 0.8 * sum(total for _, total in counts)), counts)
 
 
 def is_real(one: Service, name: str) -> bool:
@@ -142,6 +134,9 @@ def is_real(one: Service, name: str) -> bool:
     except OSError:
         return False
     return row["state"] == "running" and row["uptime_s"] > 0.5 and not image.endswith("(deleted)")
+
+
+RATES = (24, 49, 99, 198)  # whole numbers, no less than an eighth
 
 
 def test_rate_follows_a_lane_that_lags(directory: Path, service: Callable[..., Service]) -> None:
@@ -156,16 +151,20 @@ def test_rate_follows_a_lane_that_lags(directory: Path, service: Callable[..., S
         stack.enter_context(show_log(one))
         stack.enter_context(one.start(ready=False))
         wait_for(lambda: "sampling at 99 Hz from now on" in one.log(), "a lower rate")
+        # after some calm snapshots the rate is back: while nobody reads there are none
+        wait_for(lambda: any("short of CPU" in text for text in one.status()["problems"]), "it to say so")
         replace_with_the_real_one(libexec, "native")
         wait_for(lambda: is_real(one, "native"), "the real one to run")
-        assert any("short of CPU" in text for text in one.status()["problems"])
-        before = len(one.profiles())
-        profiles = wait_for(lambda: len(found := one.profiles()) >= before + 3 and found, "profiles with the real one", 60)
-        profile = harness.check_profile_pair(profiles[-1], alone=False)
+        profiles = [harness.check_profile_pair(path, alone=False) for path in one.wait_profiles(3)]
         assert one.stop() == 0
-    hz = profile.counters["taken"] / (os.cpu_count() or 1) / (profile.profile.duration_nanos / 1e9)
-    assert any(abs(hz - rate) < 0.2 * rate for rate in (24, 49, 99, 198)) and hz < 150, hz
-    assert profile.profile.period == pytest.approx(1e9 / hz, rel=0.2), (profile.profile.period, hz)
+    rates = [1e9 / profile.profile.period for profile in profiles]
+    assert all(any(rate == pytest.approx(known, rel=0.02) for known in RATES) for rate in rates), rates
+    harness.share(min(rates) < 150, f"rates {rates}: none is lower than that asked for")
+    # A host that takes CPUs away takes samples, too; nothing gives more than the rate.
+    profile = max(profiles, key=lambda each: each.profile.period)
+    rate, taken = min(rates), profile.counters["taken"]
+    hz = taken / (os.cpu_count() or 1) / (profile.profile.duration_nanos / 1e9)
+    harness.share(0 < hz < 1.2 * rate, f"{taken} samples are {hz:.1f} Hz, and it says {rate:.1f}")
 
 
 def test_the_machine_stays_usable(directory: Path, service: Callable[..., Service]) -> None:
@@ -173,13 +172,12 @@ def test_the_machine_stays_usable(directory: Path, service: Callable[..., Servic
     breach = Breach("spin_realtime", {}, {"cpu"})
     longest = 0.0
     with service(config_of(breach), place_of(directory, breach)).start(ready=False) as one:
-        wait_for(lambda: (one.runtime / "status.sock").exists(), "the status socket")
+        wait_for(lambda: "spinning at real-time priority" in one.log(), "its first end; more follow")
         end = time.monotonic() + 4
         while time.monotonic() < end:
             begin = time.monotonic()
             time.sleep(0.001)
             longest = max(longest, time.monotonic() - begin)
-        assert "spinning at real-time priority" in one.log()
         assert one.stop() == 0
     print(f"longest hold-up: {1000 * longest:.0f} ms")
-    assert longest < 2, f"nothing else ran for {longest:.2f} s"
+    harness.share(longest < 2, f"nothing else ran for {longest:.2f} s")
