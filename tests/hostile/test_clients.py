@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import PATIENCE, Service, check_profile_pair, wait_for
+from harness import PATIENCE, Service, check_profile_pair, share, wait_for
 
 PLACES = 16  # STATUS_CLIENTS_MAX
 PLACES_OF_A_USER = 4
@@ -26,7 +26,9 @@ IDLE_SECONDS = 10  # STATUS_IDLE_MS
 RATE = 20  # ASK in proto/messages.def
 ASK, PART = 41, 42
 MOST_SECONDS_OF_AN_ANSWER = 2.0  # on a busy machine; alone it is a few milliseconds
-MOST_STALL_US = 300_000  # of the wall's clock: where the crowd has all CPUs, a turn of a few milliseconds is interrupted often
+# Of the wall's clock: where the crowd has all CPUs, a turn of a few milliseconds is interrupted often, and once in a while for long.
+MOST_STALL_US = 300_000
+MOST_STALL_P99_US = 50_000
 
 
 def question(ask: int) -> bytes:
@@ -51,7 +53,7 @@ def connect(path: Path, blocking: bool = True) -> socket.socket:
             time.sleep(0.001)
 
 
-def is_disconnected(one: socket.socket, patience: float = 3.0) -> bool:
+def is_disconnected(one: socket.socket, patience: float = IDLE_SECONDS - 2) -> bool:
     """End of file, after whatever was still in there."""
     end = time.monotonic() + patience
     while (left := end - time.monotonic()) > 0:
@@ -65,7 +67,7 @@ def is_disconnected(one: socket.socket, patience: float = 3.0) -> bool:
     return False
 
 
-def answered(one: socket.socket, patience: float = 5.0) -> bool:
+def answered(one: socket.socket, patience: float = PATIENCE / 2) -> bool:
     """One whole answer came."""
     end = time.monotonic() + patience
     while (left := end - time.monotonic()) > 0 and select.select([one], [], [], left)[0]:
@@ -84,6 +86,29 @@ def figures(one: Service) -> dict[str, Any]:
     return one.status()["supervisor"]
 
 
+def at_rest(one: Service) -> dict[str, Any]:
+    """Its figures once what runs on the machine has been lent: the fewest fds of half a second are no more than those of the half before."""
+    seen: list[dict[str, Any]] = []
+
+    def rests() -> bool:
+        rows = [figures(one) for _ in range(5) if not time.sleep(0.1)]
+        seen.append({name: min(row[name] for row in rows) for name in ("fds", "rss_bytes")})
+        return len(seen) > 1 and seen[-1]["fds"] <= seen[-2]["fds"]
+
+    wait_for(rests, "fds to come to rest")
+    return seen[-1]
+
+
+def clients_of(one: Service) -> int:
+    """Sockets of the supervisor: those of its workers, whose number is the same all the time, and its clients'. Fds that are lent come and
+    go with the processes of the machine; none of them is a socket."""
+    found = 0
+    for link in Path(f"/proc/{one.pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found += str(link.readlink()).startswith("socket:")
+    return found
+
+
 @pytest.fixture
 def running_service(service: Callable[..., Service]) -> Iterator[Service]:
     with service({"snapshot": {"interval": "1s"}}) as one:
@@ -97,12 +122,12 @@ def check_unharmed(one: Service) -> None:
     """Snapshots went on, on time and each sample in its place; what clients took is given back."""
     status = one.status()
     assert all(row["restarts"] == 0 for row in status["workers"]), status["workers"]
-    stall = status["supervisor"]["loop_stall_us_max"]
-    print(f"loop_stall_us_max {stall}")
-    assert stall < MOST_STALL_US, stall
     assert one.stop() == 0, one.log()[-2000:]
     for path in one.profiles():
         check_profile_pair(path)
+    stall = status["supervisor"]["loop_stall_us"] | {"max": status["supervisor"]["loop_stall_us_max"]}
+    print(f"loop_stall_us {stall}")
+    share(stall["max"] < MOST_STALL_US and stall["p99"] < MOST_STALL_P99_US, f"the loop stalled: {stall} us")
 
 
 def socket_of(one: Service) -> Path:
@@ -114,7 +139,7 @@ def check_back_to(one: Service, before: dict[str, Any]) -> None:
         now = figures(one)
         return now["fds"] <= before["fds"] + 6 and now["rss_bytes"] <= before["rss_bytes"] + (1 << 20)
 
-    wait_for(back, f"fds and memory to be as before: {before}, now {figures(one)}", IDLE_SECONDS + 5)
+    wait_for(back, f"fds and memory to be as before: {before}, now {figures(one)}")
 
 
 def test_a_good_question_is_answered(running_service: Service) -> None:
@@ -159,7 +184,7 @@ BAD_PACKETS: dict[str, Callable[[socket.socket], Any]] = {
 
 
 def test_each_bad_packet_costs_that_client_its_connection(running_service: Service) -> None:
-    before = figures(running_service)
+    before = at_rest(running_service)
     with connect(socket_of(running_service)) as good:
         for what, send in BAD_PACKETS.items():
             with connect(socket_of(running_service)) as bad:
@@ -175,7 +200,7 @@ def test_each_bad_packet_costs_that_client_its_connection(running_service: Servi
 
 def test_nesting_of_fds_in_sockets_is_not_kept(running_service: Service) -> None:
     """A connection that sends itself would keep itself alive."""
-    before = figures(running_service)
+    before = at_rest(running_service)
     for _ in range(50):
         with connect(socket_of(running_service)) as one, contextlib.suppress(OSError):
             one.sendmsg([STATUS], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [one.fileno()]).tobytes())])
@@ -184,14 +209,13 @@ def test_nesting_of_fds_in_sockets_is_not_kept(running_service: Service) -> None
 
 def test_idle_clients_do_not_lock_root_out(running_service: Service) -> None:
     """A thousand connect and say nothing: today's operator is answered all the same, at once."""
-    before = figures(running_service)
+    before, clients = at_rest(running_service), clients_of(running_service)
     idle = [connect(socket_of(running_service)) for _ in range(1000)]
     try:
         took = [seconds_of_an_answer(running_service) for _ in range(10)]
-        now = figures(running_service)
-        assert now["fds"] <= before["fds"] + PLACES + 6, (before, now)
+        assert clients_of(running_service) <= clients + PLACES + 1, "more of them are in than there are places"
         print(f"with 1000 idle clients an answer took at most {max(took):.3f} s")
-        assert max(took) < MOST_SECONDS_OF_AN_ANSWER, took
+        share(max(took) < MOST_SECONDS_OF_AN_ANSWER, f"answers took {took} s")
     finally:
         for one in idle:
             one.close()
@@ -206,12 +230,12 @@ def seconds_of_an_answer(one: Service) -> float:
 
 def test_silent_client_is_sent_away(running_service: Service) -> None:
     with connect(socket_of(running_service)) as one:
-        assert is_disconnected(one, IDLE_SECONDS + 3), "idle for ever"
+        assert is_disconnected(one, IDLE_SECONDS + PATIENCE / 2), "idle for ever"
 
 
 def test_client_that_never_reads_is_sent_away(running_service: Service) -> None:
     """Answers wait in its socket, then in ours; questions are not read meanwhile."""
-    before = figures(running_service)
+    before = at_rest(running_service)
     deaf = [connect(socket_of(running_service), blocking=False) for _ in range(PLACES - 2)]
     try:
         end = time.monotonic() + 3
@@ -220,15 +244,16 @@ def test_client_that_never_reads_is_sent_away(running_service: Service) -> None:
                 with contextlib.suppress(BlockingIOError, ConnectionError):
                     one.send(STATUS)
             time.sleep(1.2 / RATE)
-        assert seconds_of_an_answer(running_service) < MOST_SECONDS_OF_AN_ANSWER
+        took = seconds_of_an_answer(running_service)
         now = figures(running_service)
         assert now["rss_bytes"] < before["rss_bytes"] + (4 << 20), (before, now)
         for one in deaf:
-            assert is_disconnected(one, IDLE_SECONDS + 3), "never read, and kept"
+            assert is_disconnected(one, IDLE_SECONDS + PATIENCE / 2), "never read, and kept"
     finally:
         for one in deaf:
             one.close()
     check_back_to(running_service, before)
+    share(took < MOST_SECONDS_OF_AN_ANSWER, f"an answer took {took:.3f} s")
 
 
 # What one hostile process does, for so many seconds: ATTACK SOCKET SECONDS [UID GID]
@@ -277,7 +302,7 @@ def attackers(path: Path, seconds: float, ids: list[tuple[int, int]]) -> list[su
 
 
 def check_all_at_once(one: Service, ids: list[tuple[int, int]], seconds: float = 6.0) -> None:
-    before = figures(one)
+    before = at_rest(one)
     profiles = len(one.profiles())
     begin = time.monotonic()
     crowd = attackers(socket_of(one), seconds, ids)
@@ -293,10 +318,10 @@ def check_all_at_once(one: Service, ids: list[tuple[int, int]], seconds: float =
     elapsed = time.monotonic() - begin
     more = len(one.profiles()) - profiles
     print(f"{len(took)} answers to root in {elapsed:.1f} s, the slowest in {max(took):.3f} s; {more} snapshots")
-    assert len(took) >= 5 and max(took) < MOST_SECONDS_OF_AN_ANSWER, took
-    # six processes do all they can, and workers and targets have a share of two CPUs: a snapshot of a second may take longer
-    assert more >= elapsed / 2 - 1, f"{more} snapshots of a second in {elapsed:.1f} s"
     check_back_to(one, before)
+    share(len(took) >= 5 and max(took) < MOST_SECONDS_OF_AN_ANSWER, f"answers took {took} s")
+    # six processes do all they can, and workers and targets have a share of two CPUs: a snapshot of a second may take longer
+    share(more >= elapsed / 2 - 1, f"{more} snapshots of a second in {elapsed:.1f} s")
 
 
 def test_all_at_once_as_root(running_service: Service) -> None:
@@ -326,20 +351,20 @@ def test_a_user_holds_only_a_few_places(service: Callable[..., Service]) -> None
         one.directory.chmod(0o755)
         one.directory.parent.chmod(0o755)
         one.start()
-        one.wait_profiles(1)  # what runs already has been lent by then
-        before = statistics.median(figures(one)["fds"] for _ in range(9))
+        one.wait_profiles(1)
+        before = clients_of(one)
         crowd = subprocess.Popen(
             [sys.executable, "-B", __file__, "hold", str(socket_of(one)), "3", "40001", str(group.gr_gid)],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
         seen = []
         while crowd.poll() is None:
-            seen.append(figures(one)["fds"])
+            seen.append(clients_of(one))
             time.sleep(0.1)
         assert crowd.returncode == 0
-        # it takes as long to start as the machine wants, and fds that are being lent come and go
+        # it takes as long to start as the machine wants, and one who comes is there a moment before its place is emptied
         held = statistics.median(seen[len(seen) // 2 :])
-        assert before < held <= before + PLACES_OF_A_USER + 2, (before, seen)
+        assert before < held <= before + PLACES_OF_A_USER + 1, (before, seen)
         assert one.stop() == 0
 
 
@@ -361,7 +386,11 @@ def test_threads_of_root_ask_at_the_same_time(running_service: Service) -> None:
 
     def ask(i: int) -> None:
         with connect(socket_of(running_service)) as one:
-            one.send(STATUS)
+            try:
+                one.send(STATUS)
+            except ConnectionError:
+                ask(i)  # put out before he had asked: who connects and is held up then makes way for others
+                return
             if not answered(one):
                 wrong.append(i)
 

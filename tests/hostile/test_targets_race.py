@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness import PATIENCE, Pprof, Service, check_profile_pair, wait_for
+from harness import PATIENCE, Pprof, Service, check_profile_pair, share, wait_for
+from test_clients import at_rest
 
 IMAGES = ("racer_a", "racer_b")
 SOURCE = Path(__file__).with_name("racer.c")
@@ -36,10 +37,12 @@ def images(directory: Path) -> list[Path]:
 
 @pytest.fixture
 def started(service: Callable[..., Service]) -> Service:
-    # Not a deadline is to end a worker here, on a machine that is busy with other things too.
-    one = service({"snapshot": {"interval": "1s", "frequency": 499, "deadline": "12s"}})
+    # Neither a deadline nor a lane that is full for long is to end a worker here, on a machine that is busy with other things too.
+    patient: dict[str, str | int] = {"lag": "12s"}
+    one = service({"snapshot": {"interval": "1s", "frequency": 499}, "worker native": patient, "worker python": patient})
     one.start()
     one.wait_profiles(1)
+    at_rest(one)  # what runs already is on the books
     return one
 
 
@@ -81,8 +84,9 @@ def check(one: Service, before: int, of_names: int) -> None:
                 seen[name] += sample.values["samples"]
     print(f"samples with names: {seen}")
     print(f"stacks with names of another image: {len(mixed)}")
-    assert len(mixed) <= MOST_MIXED * sum(seen.values()), f"{len(mixed)} stacks have names of another image: {mixed[:5]}"
-    assert all(sorted(seen.values(), reverse=True)[:of_names]), seen
+    # they come in clumps: an exec that is interrupted gives many
+    share(len(mixed) <= MOST_MIXED * sum(seen.values()), f"{len(mixed)} stacks of {seen} have names of another image: {mixed[:5]}")
+    share(all(sorted(seen.values(), reverse=True)[:of_names]), seen)
 
 
 def test_exec_in_a_tight_loop_between_images(started: Service, images: list[Path]) -> None:
@@ -105,7 +109,7 @@ def test_process_id_that_comes_back_as_another_image(started: Service, images: l
     before = fds_on_the_books(started)
     times = int(racing([images[0], "reuse", 5, images[1]]))
     print(f"the same process id {times} times")
-    assert times > 50
+    share(times > 50, f"the same process id {times} times")
     check(started, before, of_names=2)
 
 
