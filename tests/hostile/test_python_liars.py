@@ -18,12 +18,13 @@ import harness
 import interpreters
 import pyframes
 import pytest
-from harness import PATIENCE, Folded, Pprof, Service, check_conservation, check_profile_pair, running, wait_for
+from harness import PATIENCE, Folded, Pprof, Service, check_conservation, check_profile_pair, running, share, wait_for
 from test_unkillable import HOSTILE, Daemon, Lines, daemon, post, quarantined  # noqa: F401
 
 HZ = 499
 VERSIONS = (9, 12, 13)
 TOGETHER = 8  # liars at a time, so that each gets enough samples
+MOST_LATE = 0.2  # of a program's samples: who else has the CPUs decides that
 MOST_US = 400  # CPU time of the Python worker for one sample: some ten times what an honest one costs on a slow machine
 FILES = ("file_under_frame", "file_comes_under_frame")
 # What is right but for its size, or only sometimes wrong: these may have frames.
@@ -92,14 +93,22 @@ def test_honest_one_is_believed(version: int, directory: Path) -> None:
         recording = harness.record(directory, "-d", 1, "-F", HZ, "-p", pids["honest"]).check()
     found = own_frames(recording.pprof, pids["honest"])
     chain = "fake_leaf" if version == 9 else "fake_outer;fake_leaf"
-    assert found[chain] >= 0.8 * recording.folded.total > 0, (found, recording.folded.stacks.most_common(3))
+    share(found[chain] >= 0.8 * recording.folded.total > 0, (found, recording.folded.stacks.most_common(3)))
+
+
+PATIENT: harness.Config = {
+    # Neither a deadline nor a lane that is full for long is to end a worker here, on a machine that is busy with other things too.
+    "snapshot": {"interval": "1s", "frequency": HZ},
+    "worker python": {"lag": "12s"},
+    "worker native": {"lag": "12s"},
+}
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_lies(version: int, service: Callable[..., Service], victim: int) -> None:
     """Groups of them, one after the other, under one Python worker."""
     lies = all_lies()
-    with service({"snapshot": {"interval": "1s", "frequency": HZ}}).start() as one:
+    with service(PATIENT).start() as one:
         pid = one.wait_running("python")["python"]
         wait_for(lambda: one.profiles() and Pprof.read(one.profiles()[-1]).of(victim).count("main;seventy"), "the victim's frames")
         begin, before = time.monotonic(), harness.cpu_seconds(pid)
@@ -115,7 +124,7 @@ def test_lies(version: int, service: Callable[..., Service], victim: int) -> Non
                         continue
                     wait_for(
                         lambda: tells(targets(one).get(liar, {})),
-                        f"{lie}: a reason or a counter: {targets(one).get(liar)}; frames: {frames.most_common(3)}", 5
+                        f"{lie}: a reason or a counter: {targets(one).get(liar)}; frames: {frames.most_common(3)}",
                     )  # fmt: skip
                 for path in files:
                     for name in Folded.parse(path.with_name(path.name.replace("pb.gz", "folded")).read_text()).stacks:
@@ -123,15 +132,18 @@ def test_lies(version: int, service: Callable[..., Service], victim: int) -> Non
         row = one.worker("python")
         assert row["pid"] == pid and row["restarts"] == 0, f"{row}\n{one.log()[-2000:]}"
         spent, length = harness.cpu_seconds(pid) - before, time.monotonic() - begin
-        last = Pprof.read(one.wait_profiles(2)[-1])
+        last = [Pprof.read(path).of(victim) for path in one.wait_profiles(3)]
         samples = sum(check_profile_pair(path).counters["taken"] for path in one.profiles())
         assert one.stop() == 0
-    assert min(seen.values()) > 0, f"never sampled: {[lie for lie, n in seen.items() if not n]}"
-    chains = last.of(victim)
-    assert chains.count("main;(seventy|twenty|ten)") >= 0.95 * chains.total > 20, chains.stacks.most_common(3)
+    share(min(seen.values()) > 0, f"never sampled: {[lie for lie, n in seen.items() if not n]}")
+    chains = Folded(sum((one.stacks for one in last[1:]), Counter()))
+    late = sum(n for stack, n in chains.stacks.items() if pyframes.is_late(stack))
+    share(late <= MOST_LATE * chains.total, f"{late} of {chains.total} samples were read late")
+    named, common = chains.count("main;(seventy|twenty|ten)"), chains.stacks.most_common(3)
+    share(named >= 0.95 * (chains.total - late) > 20, f"{named} of {chains.total}, {late} late, have names: {common}")
     limit = MOST_US * 1e-6 * samples + 0.05 * length
     print(f"{spent:.2f} s of CPU for {samples} samples in {length:.0f} s")
-    assert spent <= limit, f"{spent:.2f} s of CPU for {samples} samples in {length:.0f} s: more than {limit:.2f}"
+    share(spent <= limit, f"{spent:.2f} s of CPU for {samples} samples in {length:.0f} s: more than {limit:.2f}")
 
 
 @pytest.fixture
@@ -146,19 +158,21 @@ def test_honest_page_of_a_silent_file_system_under_a_frame(
     version: int, service: Callable[..., Service], victim: int, file_system: Daemon
 ) -> None:
     """It is not on the list of what may be read: nobody asks the daemon for it."""
-    with service({"snapshot": {"interval": "1s", "frequency": HZ}}).start() as one:
+    with service(PATIENT).start() as one:
         pid = one.wait_running("python")["python"]
         file_system.stall()
         command = [HOSTILE / f"liar_{version}", "file_under_frame", file_system.file]
         with running(command, stdout=subprocess.DEVNULL) as liar:
             files = one.wait_profiles(5)
+            wait_for(
+                lambda: (row := targets(one).get(liar.pid, {})) and (row["why"] or row["unreadable"] + row["torn"] + row["skewed"]),
+                "a reason or a counter",
+            )
             assert not file_system.holding(), "a page of the file was read"
-            row = targets(one)[liar.pid]
-            assert row["why"] or row["unreadable"] + row["torn"] + row["skewed"], row
         assert post(one, "python")["pid"] == pid and not quarantined(one), one.log()[-2000:]
-        chains = Pprof.read(files[-1]).of(victim)
-        assert chains.count("main;seventy") > 20, chains.stacks.most_common(3)
         assert one.stop() == 0
+    chains = Pprof.read(files[-1]).of(victim)
+    share(chains.count("main;seventy") > 20, chains.stacks.most_common(3))
 
 
 @contextlib.contextmanager
@@ -189,7 +203,7 @@ def test_page_that_comes_under_a_frame_costs_one_worker(
             time.sleep(1)
         if not file_system.holding():
             pytest.skip("the race was lost 8 times")
-        wait_for(lambda: (row := post(one, "python"))["pid"] not in (0, old) and row["state"] == "running", "a replacement", 20)
+        wait_for(lambda: (row := post(one, "python"))["pid"] not in (0, old) and row["state"] == "running", "a replacement")
         wait_for(
             lambda: Pprof.read(one.profiles()[-1]).of(victim).count("main;seventy") > 20, "the victim's frames from the new one"
         )

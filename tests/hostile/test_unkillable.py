@@ -20,7 +20,7 @@ from typing import Any
 
 import harness
 import pytest
-from harness import PATIENCE, Pprof, Service, check_profile_pair, running, wait_for
+from harness import PATIENCE, Pprof, Service, check_profile_pair, running, share, wait_for
 
 HOSTILE = Path(os.environ.get("BULKHEAD_HOSTILE", harness.WORKLOADS.parent / "hostile")).resolve()
 QUARANTINE_MAX = 8  # supervisor.h
@@ -125,9 +125,13 @@ def target(how: str, file: Path) -> Iterator[Lines]:
         one.end()
 
 
+# Who hangs is noticed after two thirds of it, not by its lane, and who is only held up by the machine is not taken for one who hangs.
+DEADLINE_S = 5
+CONFIG: harness.Config = {"snapshot": {"interval": "2s", "deadline": f"{DEADLINE_S}s"}, "worker native": {"lag": "30s"}}
+
+
 def start(service: Callable[..., Service]) -> Service:
-    """A replacement has most of an interval before its own first deadline."""
-    return service({"snapshot": {"interval": "2s", "deadline": "2s"}}).start()
+    return service(CONFIG).start()
 
 
 def post(one: Service, name: str) -> dict[str, Any]:
@@ -142,7 +146,7 @@ def quarantined(one: Service) -> list[dict[str, Any]]:
 
 
 def wait_quarantined(one: Service, count: int) -> list[dict[str, Any]]:
-    end = time.monotonic() + 15
+    end = time.monotonic() + PATIENCE
     while len(rows := quarantined(one)) < count:
         assert time.monotonic() < end, f"nobody was quarantined:\n{one.log()[-3000:]}"
         time.sleep(0.05)
@@ -234,7 +238,7 @@ def sum_of_profiles(one: Service) -> Counter[str]:
 def test_honest_mapping_hangs_nobody(service: Callable[..., Service], daemon: Callable[..., Daemon]) -> None:
     """Pages of the file right above the stack, and nobody asks the daemon for one: they are not on the list."""
     file_system = daemon()
-    with start(service) as one, target("honest", file_system.file) as honest:
+    with service().start() as one, target("honest", file_system.file) as honest:
         pid = one.wait_running("native")["native"]
         file_system.stall()
         begin = len(one.profiles())
@@ -243,10 +247,10 @@ def test_honest_mapping_hangs_nobody(service: Callable[..., Service], daemon: Ca
         assert row["pid"] == pid and row["restarts"] == 0, one.log()[-2000:]
         assert not quarantined(one) and not one.status()["avoided"]
         assert not file_system.holding(), "a page of the file was read"
-        for path in one.profiles()[begin + 1 :]:
-            stacks = check_profile_pair(path).of(honest.process.pid)
-            assert stacks.count("on_own_stack;spin_in_place") >= 0.9 * stacks.total > 0, stacks.chains()
+        profiles = [check_profile_pair(path).of(honest.process.pid) for path in one.profiles()[begin + 1 :]]
         assert one.stop() == 0
+    stacks = harness.Folded(sum((each.stacks for each in profiles), Counter()))
+    share(stacks.count("on_own_stack;spin_in_place") >= 0.9 * stacks.total > 0, stacks.chains())
 
 
 @pytest.mark.parametrize("how", ["code", "executed"])
@@ -256,7 +260,7 @@ def test_program_on_such_a_file_system_is_not_opened(
     """Mapped executable, or running from there: the opener refuses by the type of the file system, and never waits."""
     file_system = daemon()
     command = [HOSTILE / "fuse_target", "code", file_system.file] if how == "code" else [file_system.file, "60"]
-    with start(service) as one, running(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+    with service().start() as one, running(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
         harness.wait_until_warm(process.pid)
         file_system.stall()
         before = one.wait_running("native", "opener")
@@ -265,9 +269,10 @@ def test_program_on_such_a_file_system_is_not_opened(
         assert not file_system.holding(), "a page of the file was read"
         assert not one.status()["avoided"] and "an order hangs" not in one.log()
         stacks = check_profile_pair(one.profiles()[-1]).of(process.pid)
-        assert stacks.total > 0  # how many there are is the machine's affair, here and below
+        share(stacks.total > 0, "it has no samples")  # how many there are is the machine's affair, here and below
         # a name of its own functions could only come from the file
-        assert bool(stacks.count("spin")) == (how == "code"), stacks.chains()
+        assert how == "code" or not stacks.count("spin"), stacks.chains()
+        share(how != "code" or stacks.count("spin"), stacks.chains())
         assert one.stop() == 0
 
 
@@ -294,7 +299,7 @@ def test_racer_costs_one_worker(
         assert [row["pid"] for row in rows] == [old] and new != old
         places = threads_in_d(old)
         assert places, "it should hang in the kernel"
-        assert replaced < 10, f"noticed after {noticed:.1f} s, replaced after {replaced:.1f} s"
+        assert replaced < 4 * DEADLINE_S, f"noticed after {noticed:.1f} s, replaced after {replaced:.1f} s"
         print(f"quarantined after {noticed:.1f} s, replaced after {replaced:.1f} s, in D at {places}")
 
         # It says so, in plain words.
@@ -315,10 +320,10 @@ def test_racer_costs_one_worker(
         assert (row["pid"], row["restarts"], row["state"]) == (new, 1, "running"), one.log()[-3000:]
         assert file_system.holding() == held and len(quarantined(one)) == 1
         profile = check_profile_pair(one.profiles()[-1])
-        assert profile.of(bystander.pid).count("main;") > 0
         stacks = profile.of(pid)
-        assert 0 < stacks.total == stacks.count(NOT_READ), stacks.chains()
+        assert stacks.total == stacks.count(NOT_READ), stacks.chains()
         assert profile.counters["unreadable"] >= stacks.total
+        share(stacks.total > 0 and profile.of(bystander.pid).count("main;") > 0, (stacks.chains(), profile.of(bystander.pid).chains()))
         # Another process of the same program is not put off with it: its file is asked for anew.
         with target("honest", file_system.file) as other:
             wait_read(one, other)
@@ -333,11 +338,11 @@ def test_racer_costs_one_worker(
         assert status["ledger"]["quarantined_ever"] == 1 and status["healthy"], status["problems"]
         assert [(row["pid"], row["hang_in_it"]) for row in status["avoided"]] == [(pid, 0)]
         assert 0 < status["avoided"][0]["for_s"] <= 600
-        assert fds_of(one) == fds
+        wait_for(lambda: fds_of(one) <= fds, f"fds to be {fds} again, not {fds_of(one)}")
         assert one.stop() == 0
     total = sum_of_profiles(one)
-    assert total["taken"] > 300
     harness.check_conservation(total)
+    share(total["taken"] > 300, total)
 
 
 def test_locked_memory_does_not_kill_one_worker_after_the_other(
@@ -353,16 +358,17 @@ def test_locked_memory_does_not_kill_one_worker_after_the_other(
         old = wait_post_running(one, "native")
         locker.tell("now")
         locker.wait_said("mapped")
-        wait_for(lambda: one.status()["avoided"], f"the target to be avoided\n{one.log()[-2000:]}", patience=15)
+        wait_for(lambda: one.status()["avoided"], f"the target to be avoided\n{one.log()[-2000:]}")
         assert [(row["pid"], row["hang_in_it"]) for row in one.status()["avoided"]] == [(pid, 0)]
         assert f"native: a read of the memory of process {pid} hung" in one.log()
         new = wait_for(lambda: (now := wait_post_running(one, "native")) != old and now, "a replacement")
         one.wait_profiles(4)
         assert post(one, "native")["pid"] == new and not quarantined(one), one.log()[-3000:]
         stacks = Pprof.read(one.profiles()[-1]).of(pid)
-        assert 0 < stacks.total == stacks.count(NOT_READ), stacks.chains()
+        assert stacks.total == stacks.count(NOT_READ), stacks.chains()
         assert one.stop() == 0
     harness.check_conservation(sum_of_profiles(one))
+    share(stacks.total > 0, "it has no samples")
 
 
 def test_service_ends_without_waiting_for_the_quarantined(
@@ -376,7 +382,7 @@ def test_service_ends_without_waiting_for_the_quarantined(
         wait_post_running(one, "native")
         begin = time.monotonic()
         assert one.stop(signal.SIGTERM) == 0
-        assert time.monotonic() - begin < 6
+        assert time.monotonic() - begin < 4 * DEADLINE_S  # the daemon would let it wait for ever
         assert threads_in_d(old)
         file_system.end()
         wait_for(lambda: not threads_in_d(old), "it to end with the daemon")
@@ -392,7 +398,7 @@ def test_no_more_than_eight_are_kept_beside(
     for program in harness.BIN.glob("bulkhead-*"):
         shutil.copy2(program, libexec)
     (libexec / "stalled").symlink_to(file_system.file)
-    config = {"snapshot": {"interval": "2s", "deadline": "2s"}, "supervisor": {"backoff_max": "100ms"}}
+    config = CONFIG | {"supervisor": {"backoff_max": "100ms"}}
     with service(config, libexec).start() as one:
         pids = one.status()["ledger"]["pids"]
         file_system.stall()
@@ -405,7 +411,7 @@ def test_no_more_than_eight_are_kept_beside(
         def hanging() -> bool:
             return len(quarantined(one)) == QUARANTINE_MAX + 1
 
-        wait_for(hanging, f"nine to hang:\n{one.log()[-3000:]}", patience=(QUARANTINE_MAX + 1) * 10)
+        wait_for(hanging, f"nine to hang:\n{one.log()[-3000:]}", patience=(QUARANTINE_MAX + 1) * 15)
         row = post(one, "native")
         assert row["state"] == "quarantined" and row["pid"], row
         assert f"native: process {row['pid']} does not end, and {QUARANTINE_MAX} others before it did not" in one.log()
