@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import harness
 import pytest
@@ -184,6 +185,13 @@ def answers(one: Service) -> bool:
         return False
 
 
+def post(one: Service, name: str) -> dict[str, Any]:
+    """The row of the post, not those of processes that were moved off it."""
+    rows = [row for row in one.status()["workers"] if row["name"] == name and "restarts" in row]
+    assert len(rows) == 1, rows
+    return rows[0]
+
+
 def others_of(one: Service, place: str) -> dict[str, int]:
     return {row["name"]: row["pid"] for row in one.status()["workers"] if row["name"] != place and row["pid"]}
 
@@ -199,7 +207,7 @@ def test_attack(case: Case, service: Callable[..., Service], place_of: Callable[
         if case.causes:
             # on a machine that stalls its first end may be another one, before it could do what it is there for
             wait_for(
-                lambda: (row := one.worker(case.place))["restarts"] >= 1 and row["last_cause"] in case.causes,
+                lambda: (row := post(one, case.place))["restarts"] >= 1 and row["last_cause"] in case.causes,
                 f"{case} to be ended by one of {case.causes}",
             )
             said = [line for line in one.log().splitlines() if case.place in line]
