@@ -14,6 +14,7 @@
 enum {
 	ROWS_MAX = 3000, /* processes in one answer: it has to fit into what a client takes */
 	TIME_MS = 1000,
+	GAP_MS = 500, /* between two collections: a worker that tells of ROWS_MAX each time keeps to TARGET's rate */
 	COMM_BYTES = 16,
 	VERSION_BYTES = 24,
 	WHY_BYTES = 96,
@@ -30,6 +31,7 @@ static struct {
 	uint32_t n, left_out;
 	uint64_t request;
 	bool owes[WORKERS_MAX];
+	int64_t next_ns; /* CLOCK_MONOTONIC: not begun before */
 	struct timer timer;
 } collection;
 
@@ -56,6 +58,19 @@ static void finish_if_all(struct supervisor *s)
 		timer_set(&collection.timer, 0, on_time, s); /* in a turn of its own */
 }
 
+static void begin(void *context)
+{
+	struct supervisor *s = context;
+	collection.next_ns = monotonic_ns() + GAP_MS * NS_PER_MS;
+	for (unsigned i = 0; i < s->workers_count; i++) {
+		struct worker *w = &s->workers[i];
+		collection.owes[i] = w->row->party == PARTY_LANE && worker_running(w) &&
+				     !channel_send(&w->channel, MSG_DESCRIBE, -1, collection.request);
+	}
+	timer_set(&collection.timer, TIME_MS * NS_PER_MS, on_time, s);
+	finish_if_all(s);
+}
+
 int targets_ask(struct supervisor *s)
 {
 	if (collection.rows)
@@ -65,13 +80,12 @@ int targets_ask(struct supervisor *s)
 		return -ENOMEM;
 	collection.n = collection.left_out = 0;
 	collection.request++;
-	for (unsigned i = 0; i < s->workers_count; i++) {
-		struct worker *w = &s->workers[i];
-		collection.owes[i] = w->row->party == PARTY_LANE && worker_running(w) &&
-				     !channel_send(&w->channel, MSG_DESCRIBE, -1, collection.request);
-	}
-	timer_set(&collection.timer, TIME_MS * NS_PER_MS, on_time, s);
-	finish_if_all(s);
+	/* Questions are not to cost a worker its life, which answers no more than so many in a second. */
+	int64_t wait = collection.next_ns - monotonic_ns();
+	if (wait > 0)
+		timer_set(&collection.timer, wait, begin, s);
+	else
+		begin(s);
 	return 0;
 }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 ASK, PART = 41, 42
-ASK_STATUS, ASK_LEDGER = 1, 2
+ASK_STATUS, ASK_LEDGER, ASK_TARGETS = 1, 2, 3
 
 
 def unpack(data: bytes, at: int = 0) -> tuple[Any, int]:

@@ -99,8 +99,6 @@ def wait_python(one: Service, pid: int) -> None:
 
 
 def targets(one: Service) -> dict[int, dict[str, Any]]:
-    """As status has it. Each question is one for the workers, too, and who answers more than twenty in a second is ended for it."""
-    time.sleep(0.1)
     command = [part for part in one.status_command("--targets")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode in (0, 1) and done.stdout, done

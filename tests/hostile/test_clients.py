@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import control
 import pytest
 from harness import PATIENCE, Service, check_profile_pair, share, wait_for
 
@@ -116,6 +117,15 @@ def running_service(service: Callable[..., Service]) -> Iterator[Service]:
         one.wait_profiles(1)
         yield one
         check_unharmed(one)
+
+
+def test_asking_for_targets_ends_no_worker(running_service: Service) -> None:
+    """Each question is one for the workers, too, and who says more than it may in a second is ended for it."""
+    answers, end = 0, time.monotonic() + 3
+    while time.monotonic() < end:
+        assert control.ask(running_service.runtime / "status.sock", control.ASK_TARGETS)["targets"]
+        answers += 1
+    assert answers >= 2
 
 
 def check_unharmed(one: Service) -> None:
