@@ -222,6 +222,15 @@ static bool is_permitted(const struct supervisor *s, int fd, struct ucred *ret_p
 	return false;
 }
 
+/* What it has asked may lie there unread: those who come and those who ask are heard of in the same turn. */
+static void make_way(struct client *c)
+{
+	if (!c->answer && !c->waits)
+		take_question(c);
+	if (c->channel.fd >= 0)
+		drop(c);
+}
+
 /* Its place, emptied if need be. NULL: root has them all. */
 static struct client *place_for(uid_t uid)
 {
@@ -232,7 +241,7 @@ static struct client *place_for(uid_t uid)
 	if (i == STATUS_CLIENTS_MAX)
 		return NULL;
 	if (places[i].taken)
-		drop(&clients[i]);
+		make_way(&clients[i]);
 	return &clients[i];
 }
 

@@ -6,6 +6,7 @@ import array
 import contextlib
 import os
 import select
+import signal
 import socket
 import statistics
 import struct
@@ -410,6 +411,19 @@ def test_threads_of_root_ask_at_the_same_time(running_service: Service) -> None:
     for thread in threads:
         thread.join()
     assert not wrong, wrong
+
+
+def test_who_has_asked_is_answered_before_he_makes_way(running_service: Service) -> None:
+    """All places are root's and silent; in one turn one more comes, and the oldest asks."""
+    with contextlib.ExitStack() as stack:
+        crowd = [stack.enter_context(connect(socket_of(running_service))) for _ in range(PLACES)]
+        crowd[-1].send(STATUS)
+        assert answered(crowd[-1])
+        os.kill(running_service.pid, signal.SIGSTOP)
+        stack.enter_context(connect(socket_of(running_service)))
+        crowd[0].send(STATUS)
+        os.kill(running_service.pid, signal.SIGCONT)
+        assert answered(crowd[0])
 
 
 if __name__ == "__main__":
