@@ -87,7 +87,7 @@ void route_take(struct worker *w, const struct frame *f)
 static enum lane_away away_of(const struct worker *w)
 {
 	const struct life *life = &w->life;
-	if (w->disabled && !life_has_process(life))
+	if (w->disabled) /* already while it ends: what still comes into its lane nobody would read */
 		return AWAY_DISABLED;
 	bool long_wait = life->state == LIFE_BACKOFF && life->due_ns > monotonic_ns() + SHORT_WAIT_MS * NS_PER_MS;
 	if (long_wait || life->state == LIFE_QUARANTINED)
