@@ -4,8 +4,13 @@
 #include "kit/target.h"
 #include "kit/window.h"
 
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static struct target *fresh_target(uint32_t pid)
 {
@@ -142,6 +147,39 @@ static void the_range_of_an_address(void **state)
 	free(view);
 }
 
+/* Samples that came behind the word that its process is another reader's now made native's target anew: its end was told to the other one,
+ * and native kept its fds for good. */
+static void a_target_whose_end_nobody_told_of_is_forgotten(void **state)
+{
+	(void)state;
+	enum { LATER = 10 };
+	const int64_t second = 1000000000, now = 100 * second;
+	char path[32];
+	pid_t child = fork();
+	if (!child) {
+		pause();
+		_exit(0);
+	}
+	struct target *t = target_get((uint32_t)child);
+	struct view *view = calloc(1, sizeof *view);
+	snprintf(path, sizeof path, "/proc/%d/mem", child);
+	t->mem = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(t->mem >= 0);
+	view->mem = t->mem;
+	atomic_store(&t->view, view);
+	targets_sweep(now);
+	assert_int_equal(t->ended_ns, 0);
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	targets_sweep(now + second); /* it has just been looked at */
+	assert_int_equal(t->ended_ns, 0);
+	targets_sweep(now + LATER * second);
+	assert_int_equal(t->ended_ns, now + LATER * second);
+	assert_int_equal(t->mem, -1);
+	targets_sweep(now + 2 * LATER * second);
+	assert_null(target_find((uint32_t)child));
+}
+
 static int give_back(void **unused)
 {
 	(void)unused;
@@ -160,6 +198,7 @@ int main(void)
 		cmocka_unit_test(maps_of_the_next_image_do_not_name_this_one),
 		cmocka_unit_test(thread_names_are_kept_and_fall_back_to_the_process),
 		cmocka_unit_test(the_range_of_an_address),
+		cmocka_unit_test(a_target_whose_end_nobody_told_of_is_forgotten),
 	};
 	return cmocka_run_group_tests(tests, NULL, give_back);
 }

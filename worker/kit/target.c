@@ -19,6 +19,7 @@ enum {
 	SHED_AGE_NS = 1000 * 1000 * 1000, /* not sampled for so long: what was lent of it can go */
 	REOPEN_NS = 10 * 1000 * 1000,     /* between two attempts at a target whose image ended */
 	AVOIDED_S = 10 * 60,              /* ... at one that hung a reader */
+	LOOK_S = 5,                       /* between two looks whether one that is not sampled still lives */
 };
 
 static struct target *_Atomic buckets[BUCKETS];
@@ -202,12 +203,31 @@ void target_ended(struct target *t, int64_t now)
 	t->ended_ns = now;
 }
 
+/* The event of an end may be lost, or come before that of a birth, which stands in another CPU's ring. A read at address 0 fails in a process
+ * that lives, and finds nothing in one that does not. */
+static bool has_ended(struct target *t, int64_t now)
+{
+	const struct view *view = atomic_load(&t->view);
+	char byte;
+	if (t->ended_ns || now - t->sampled_ns < LOOK_S * NS_PER_S || now - t->looked_ns < LOOK_S * NS_PER_S)
+		return false;
+	t->looked_ns = now;
+	if (!view)
+		return t->refused && !t->own && !t->avoided;
+	window_main_reads(t->pid, t->start_time);
+	ssize_t n = pread(view->mem, &byte, sizeof byte, 0);
+	window_main_reads(0, 0);
+	return !n;
+}
+
 void targets_sweep(int64_t now)
 {
 	for (size_t i = 0; i < BUCKETS; i++) {
 		struct target *next;
 		for (struct target *t = atomic_load(&buckets[i]); t; t = next) {
 			next = atomic_load(&t->next);
+			if (has_ended(t, now))
+				target_ended(t, now);
 			if (t->ended_ns && now - t->ended_ns > ENDED_NS)
 				target_gone(t->pid);
 		}

@@ -90,6 +90,7 @@ struct target {
 	int64_t asked_ns;      /* CLOCK_MONOTONIC, as are these */
 	int64_t maps_read_ns, view_read_ns; /* CLOCK_MONOTONIC */
 	int64_t sampled_ns, due_ns;         /* last sample; when to ask (0: now) */
+	int64_t looked_ns;                  /* last look whether it still lives */
 	struct code_range *code;            /* owned; ascending */
 	size_t ncode;
 	uint32_t deepest[2]; /* bytes of stack that the samples of this round and the one before needed */
@@ -131,7 +132,8 @@ void target_ended(struct target *t, int64_t now);
 void target_gone(uint32_t pid);
 void targets_shed(
 	void); /* what was lent of targets that are not sampled of late goes back, and can be asked for again */
-void targets_sweep(int64_t now); /* forgets those that ended a while ago; now and then */
+void targets_sweep(
+	int64_t now); /* forgets those that ended a while ago, whether an event told of it or not; now and then */
 void target_set_thread_name(struct target *t, uint32_t tid, const char name[16]);
 /* Raw bytes, at most 15; the process's name when the thread has none of its own. */
 const char *target_thread_name(struct target *t, uint32_t tid, char out[16]);
