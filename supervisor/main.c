@@ -201,7 +201,7 @@ static int prepare(struct supervisor *s)
 		r = output_open(&s->snapshots.directory, &s->config);
 	if (!r && !s->record.on)
 		priv_cgroup_open(s->config.cgroup);
-	return r ? r : priv_spawn_init();
+	return r ? r : priv_spawn_init(&s->network);
 }
 
 static int give_up_privilege(void)

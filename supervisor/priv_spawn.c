@@ -1,7 +1,5 @@
 #include "priv_spawn.h"
 
-#include "verify.h"
-
 #include "common/log.h"
 
 #include <errno.h>
@@ -42,6 +40,7 @@ enum step {
 };
 
 static int self_pidfd = -1, null_fd = -1;
+static bool networkless; /* we have no network ourselves, and our children have none from us */
 static bool tried;       /* whether all namespaces are granted */
 static unsigned refused; /* those that are not */
 
@@ -67,8 +66,21 @@ const char *spawn_step_failed(int exit_code)
 	return exit_code >= STEP_FIRST && exit_code <= STEP_LAST ? words[exit_code - STEP_FIRST] : NULL;
 }
 
-int priv_spawn_init(void)
+/* We need no network either: local sockets with a path, and those that are open already (notify.c), know no such namespaces. One for
+ * each worker took the kernel 0.5 ms at its birth and as much at its end, and a birth waits for the ends that are under way. */
+static void leave_network(struct namespace_id *ret)
 {
+	struct namespace_id left;
+	*ret = (struct namespace_id) { 0 };
+	if (namespace_of("self", "net", &left) < 0 || unshare(CLONE_NEWNET))
+		return; /* find_refused() says so, should it be refused to workers, too */
+	networkless = true;
+	*ret = left;
+}
+
+int priv_spawn_init(struct namespace_id *ret_network)
+{
+	leave_network(ret_network);
 	self_pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
 	if (self_pidfd < 0)
 		return -errno;
@@ -172,16 +184,17 @@ static void volunteer_for_oom(const char *score, size_t n)
 	close(fd);
 }
 
-/* A PID namespace begins with its first process. The others are the child's own work: a network namespace takes the kernel 0.6 ms,
- * and waits for those that are being torn down, which would be a turn of our loop. */
+/* A PID namespace begins with its first process. */
 static unsigned long at_birth(unsigned namespaces)
 {
 	return flags_of(namespaces & NAMESPACE_PID);
 }
 
+/* The others are the child's own work, not a turn of our loop. Its mount namespace it makes when it empties its root: one that is left
+ * for another is waited for. */
 static unsigned long by_itself(unsigned namespaces)
 {
-	return flags_of(namespaces & ~(unsigned)NAMESPACE_PID);
+	return flags_of(namespaces & ~(unsigned)(NAMESPACE_PID | NAMESPACE_MNT | (networkless ? NAMESPACE_NET : 0)));
 }
 
 __attribute__((noreturn)) static void child(

@@ -3,6 +3,8 @@
 #ifndef SUPERVISOR_PRIV_SPAWN_H
 #define SUPERVISOR_PRIV_SPAWN_H
 
+#include "verify.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -25,8 +27,9 @@ struct spawned {
 	unsigned namespaces; /* those that the kernel granted */
 };
 
-/* Once, before the first spawn: an fd that tells a child that we died, /dev/null. */
-int priv_spawn_init(void);
+/* Once, before the first spawn: an fd that tells a child that we died, /dev/null, and a network namespace with nothing in it, for
+ * us and for all that we start. *ret_network: the one that was left; ino 0: that was refused, and each child tries by itself. */
+int priv_spawn_init(struct namespace_id *ret_network);
 
 /* 0 or -errno. Namespaces that are refused at the first spawn are left out and logged by name. */
 int priv_spawn(const struct spawn *what, struct spawned *ret);

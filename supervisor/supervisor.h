@@ -275,9 +275,10 @@ struct supervisor {
 	bool remembering; /* the timer `remember` runs */
 	int64_t started_ns, remembered_ns;
 	struct weight weight;
-	int runtime_fd, lock_fd; /* owned: the runtime directory, and its lock */
-	gid_t status_gid;        /* (gid_t)-1: root only */
-	const char *config_path; /* NULL: the usual one, if it is there */
+	int runtime_fd, lock_fd;     /* owned: the runtime directory, and its lock */
+	struct namespace_id network; /* the machine's, which we have left; none: it was refused */
+	gid_t status_gid;            /* (gid_t)-1: root only */
+	const char *config_path;     /* NULL: the usual one, if it is there */
 	bool check_only;
 	struct ledger ledger;
 	struct worker workers[WORKERS_MAX];

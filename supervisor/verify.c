@@ -137,21 +137,34 @@ static void check_status(const struct sandbox_wanted *wanted, struct sandbox *re
 		miss(ret, "it has supplementary groups");
 }
 
+int namespace_of(const char *process, const char *kind, struct namespace_id *ret)
+{
+	char path[64];
+	struct stat st;
+	snprintf(path, sizeof path, "/proc/%s/ns/%s", process, kind);
+	if (stat(path, &st))
+		return -errno;
+	*ret = (struct namespace_id) { st.st_dev, st.st_ino };
+	return 0;
+}
+
 static void check_namespaces(const struct sandbox_wanted *wanted, struct sandbox *ret)
 {
+	char pid[16];
+	snprintf(pid, sizeof pid, "%d", wanted->pid);
 	for (int i = 0; i < NAMESPACE_COUNT; i++) {
-		char path[64];
-		struct stat own, its;
-		snprintf(path, sizeof path, "/proc/self/ns/%s", namespace_names[i]);
-		if (stat(path, &own))
+		struct namespace_id shunned = wanted->network, its;
+		bool left = 1 << i == NAMESPACE_NET && shunned.ino;
+		if (!left && namespace_of("self", namespace_names[i], &shunned) < 0)
 			continue; /* the kernel does not have this kind */
-		snprintf(path, sizeof path, "/proc/%d/ns/%s", wanted->pid, namespace_names[i]);
-		if (stat(path, &its))
-			miss(ret, "its %s namespace cannot be seen: %s", namespace_names[i], strerror(errno));
-		else if (own.st_ino != its.st_ino || own.st_dev != its.st_dev)
+		int r = namespace_of(pid, namespace_names[i], &its);
+		if (r < 0)
+			miss(ret, "its %s namespace cannot be seen: %s", namespace_names[i], strerror(-r));
+		else if (shunned.ino != its.ino || shunned.dev != its.dev)
 			ret->namespaces |= 1U << i;
 		else if (wanted->namespaces & 1U << i)
-			miss(ret, "it shares our %s namespace", namespace_names[i]);
+			miss(ret, left ? "it has the machine's %s namespace" : "it shares our %s namespace",
+				namespace_names[i]);
 	}
 }
 

@@ -22,18 +22,27 @@ enum sandbox_namespace {
 
 extern const char *const namespace_names[NAMESPACE_COUNT]; /* bit 0 first */
 
+struct namespace_id {
+	dev_t dev;
+	ino_t ino; /* 0: none */
+};
+
+/* Which one of this kind (namespace_names) a process is in; process: its number, or "self". 0 or -errno. */
+int namespace_of(const char *process, const char *kind, struct namespace_id *ret);
+
 /* As /proc/PID/status says it; DEAD (Linux 5.15): the filter has killed it, and it is on its way out. */
 enum seccomp_mode { SECCOMP_NONE = 0, SECCOMP_FILTERED = 2, SECCOMP_DEAD = 3 };
 
 struct sandbox_wanted {
 	pid_t pid;
 	int pidfd;
-	uint32_t uid;           /* user and group, all four of each */
-	unsigned namespaces;    /* those that clone3 granted must differ from ours */
-	uint64_t channel_inode; /* the socket that is fd 3 */
-	uint64_t capabilities;  /* 0, but for the opener: the most it may keep */
-	bool has_root;          /* the opener sees the host */
-	bool sanitizer;         /* the run-time of sanitizer builds keeps standard error */
+	uint32_t uid;                /* user and group, all four of each */
+	unsigned namespaces;         /* those that the kernel granted must differ from ours */
+	struct namespace_id network; /* the machine's, which we have left and it must not be in; none: ours is */
+	uint64_t channel_inode;      /* the socket that is fd 3 */
+	uint64_t capabilities;       /* 0, but for the opener: the most it may keep */
+	bool has_root;               /* the opener sees the host */
+	bool sanitizer;              /* the run-time of sanitizer builds keeps standard error */
 };
 
 struct sandbox {

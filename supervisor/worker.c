@@ -171,6 +171,7 @@ static bool verify(struct life *life)
 		.pidfd = w->pidfd,
 		.uid = w->supervisor->config.uid_base + w->row->uid,
 		.namespaces = w->namespaces,
+		.network = w->supervisor->network,
 		.channel_inode = w->channel_inode,
 		.has_root = w->row->needs & WORKER_PRIVILEGED,
 	};

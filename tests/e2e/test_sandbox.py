@@ -114,6 +114,14 @@ def test_no_network(name: str, running_service: Service) -> None:
     assert devices in ([], ["lo"]), devices
 
 
+def test_the_supervisor_has_no_network_either(running_service: Service) -> None:
+    """All are in one namespace, which the supervisor left the machine's for: a birth must not wait for the ends of others'."""
+    spaces = {pid: os.readlink(f"/proc/{pid}/ns/net") for pid in (running_service.pid, *running_service.wait_running(*WORKERS).values())}
+    if spaces[running_service.pid] == os.readlink("/proc/self/ns/net"):
+        pytest.skip("no network namespaces here; seccomp stands alone (tests/hostile tries it)")
+    assert len(set(spaces.values())) == 1, spaces
+
+
 def test_status_says_what_is_so(running_service: Service) -> None:
     status = running_service.status()
     for row in status["workers"]:

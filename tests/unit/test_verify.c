@@ -106,6 +106,32 @@ static void test_an_open_process_does_not_pass(void **context)
 	close(pair[1]);
 }
 
+/* We have left the machine's network, and a worker that has it has not inherited ours. */
+static void test_the_network_that_was_left_is_the_wrong_one(void **context)
+{
+	(void)context;
+	pid_t pid = fork();
+	if (!pid) {
+		pause();
+		_exit(0);
+	}
+	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	struct sandbox_wanted wanted = { .pid = pid, .pidfd = pidfd, .namespaces = NAMESPACE_NET };
+	struct sandbox found;
+	assert_int_equal(namespace_of("self", "net", &wanted.network), 0);
+	assert_false(sandbox_verify(&wanted, &found));
+	assert_non_null(strstr(found.missing, "it has the machine's net namespace"));
+	assert_int_equal(found.namespaces, 0);
+	wanted.network.ino++; /* another one was left: that the two of us share one is as it should be */
+	assert_false(sandbox_verify(&wanted, &found));
+	assert_null(strstr(found.missing, "net namespace"));
+	assert_int_equal(found.namespaces, NAMESPACE_NET);
+	siginfo_t end;
+	syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
+	waitid(P_PIDFD, (id_t)pidfd, &end, WEXITED);
+	close(pidfd);
+}
+
 /* A worker that its own filter killed at this moment was once taken for one that had none. */
 static void test_a_filter_that_has_killed_is_a_filter(void **context)
 {
@@ -146,6 +172,7 @@ int main(void)
 		cmocka_unit_test(test_parse_what_is_wrong),
 		cmocka_unit_test(test_the_name_is_not_believed),
 		cmocka_unit_test(test_an_open_process_does_not_pass),
+		cmocka_unit_test(test_the_network_that_was_left_is_the_wrong_one),
 		cmocka_unit_test(test_a_filter_that_has_killed_is_a_filter),
 		cmocka_unit_test(test_small_files_are_bounded),
 	};

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 /* An empty, read-only root. Refused in some containers: then Landlock and the filter stand alone, and the supervisor
- * reports the missing layer. The mount namespace is made here again, so that no mistake of a caller's can change the
+ * reports the missing layer. The mount namespace is made here, so that no mistake of a caller's can change the
  * host. */
 static void empty_root(void)
 {
