@@ -115,6 +115,26 @@ void priv_self_oom(void)
 		log_debug("oom_score_adj: %s", strerror(errno));
 }
 
+enum { NICE = -20 };
+
+/* Where the kernel shares the CPUs among sessions first (autogroup), a nice value counts only within one. Ours gets it, if it is ours
+ * alone, as that of a service or a recording is: a shell's has its other programs in it. An operator's own choice stays. */
+static void raise_session(void)
+{
+	static const char plain[] = " nice 0\n";
+	char text[64] = "";
+	if (getsid(0) != getpid())
+		return;
+	cleanup_close int fd = open("/proc/self/autogroup", O_RDWR | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+	size_t end = sizeof plain - 1;
+	if (n < (ssize_t)end || strcmp(text + n - end, plain))
+		return;
+	int length = snprintf(text, sizeof text, "%d", NICE);
+	if (write(fd, text, (size_t)length) < 0)
+		log_debug("autogroup: %s", strerror(errno));
+}
+
 /* Whoever watches has to get to it while others are busy, and needs little. An operator's own choice stays; children begin anew.
  *
  * Not real-time priority: with it waitid() never came back. The kernel drops what is cached of /proc/WORKER there, and while
@@ -122,12 +142,12 @@ void priv_self_oom(void)
  * shrink_dcache_parent). */
 void priv_self_nice(void)
 {
-	enum { NICE = -20 };
 	struct sched_param plain = { 0 };
 	if (getpriority(PRIO_PROCESS, 0) || sched_getscheduler(0) != SCHED_OTHER)
 		return;
 	if (sched_setscheduler(0, SCHED_OTHER | SCHED_RESET_ON_FORK, &plain) || setpriority(PRIO_PROCESS, 0, NICE))
 		log_debug("nice value: %s", strerror(errno));
+	raise_session();
 }
 
 /* The filter is inherited: it must also allow what a worker does until its own one is in place, and what that one

@@ -197,8 +197,14 @@ static unsigned long by_itself(unsigned namespaces)
 	return flags_of(namespaces & ~(unsigned)(NAMESPACE_PID | NAMESPACE_MNT | (networkless ? NAMESPACE_NET : 0)));
 }
 
-__attribute__((noreturn)) static void child(
-	const struct spawn *what, unsigned namespaces, char *const *argv, const char *score)
+struct birth {
+	unsigned namespaces;
+	int nice;
+	const char *score; /* oom_score_adj */
+	char *const *argv;
+};
+
+__attribute__((noreturn)) static void child(const struct spawn *what, const struct birth *birth)
 {
 	char *const environment[] = { NULL };
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -208,16 +214,19 @@ __attribute__((noreturn)) static void child(
 		_exit(STEP_ORPHAN);
 	if (reset_signals())
 		_exit(STEP_SIGNALS);
-	if (by_itself(namespaces) && unshare((int)by_itself(namespaces)))
+	/* As urgent as we are until it is locked down, when it leaves our session: a restart does not wait for the busy. It was born without
+	 * our nice value (priv_self_nice). */
+	if (birth->nice < 0)
+		(void)setpriority(PRIO_PROCESS, 0, birth->nice);
+	if (by_itself(birth->namespaces) && unshare((int)by_itself(birth->namespaces)))
 		_exit(STEP_NAMESPACES);
-	setsid();
 	umask(077);
-	volunteer_for_oom(score, strlen(score));
+	volunteer_for_oom(birth->score, strlen(birth->score));
 	if (set_fds(what->channel))
 		_exit(STEP_FDS);
 	if (set_limits(what))
 		_exit(STEP_LIMITS);
-	execve(what->path, argv, environment);
+	execve(what->path, birth->argv, environment);
 	_exit(STEP_EXEC);
 }
 
@@ -265,13 +274,13 @@ int priv_spawn(const struct spawn *what, struct spawned *ret)
 	int pidfd = -1;
 	if (what->namespaces)
 		find_refused(what->namespaces);
-	unsigned namespaces = what->namespaces & ~refused;
-	pid_t pid = clone_process(at_birth(namespaces), what->cgroup, &pidfd);
+	const struct birth birth = { what->namespaces & ~refused, getpriority(PRIO_PROCESS, 0), score, argv };
+	pid_t pid = clone_process(at_birth(birth.namespaces), what->cgroup, &pidfd);
 	int error = errno;
 	if (!pid)
-		child(what, namespaces, argv, score);
+		child(what, &birth);
 	if (pid < 0)
 		return -error;
-	*ret = (struct spawned) { pid, pidfd, namespaces };
+	*ret = (struct spawned) { pid, pidfd, birth.namespaces };
 	return 0;
 }

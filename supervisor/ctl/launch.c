@@ -102,7 +102,7 @@ static void inherit(int fd)
 static _Noreturn void become_supervisor(const char *path, struct arguments *a, const struct record_options *o,
 	const struct record_file *files, int summary, int ready, const sigset_t *mask)
 {
-	setpgid(0, 0); /* Ctrl-C comes through us, once */
+	setsid(); /* Ctrl-C comes through us, once; and its share of the CPUs is its own (priv_self_nice) */
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	dup2(null, STDIN_FILENO);
 	dup2(null, STDOUT_FILENO);

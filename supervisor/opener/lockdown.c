@@ -13,6 +13,7 @@
 #include <sys/capability.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 static bool kernel_has(cap_value_t value)
@@ -155,5 +156,8 @@ const char *opener_lockdown(uid_t uid)
 	/* Cleared by the change of user. A supervisor that died in between shows as the end of the channel. */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0))
 		return "parent-death signal";
+	/* The supervisor's urgency was for getting here: its nice value, and the share of its session (autogroup). */
+	if (setsid() < 0 || (getpriority(PRIO_PROCESS, 0) < 0 && setpriority(PRIO_PROCESS, 0, 0)))
+		return "priority";
 	return load_filter() ? "seccomp" : NULL;
 }

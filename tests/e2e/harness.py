@@ -421,6 +421,7 @@ class Service:
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "NOTIFY_SOCKET": notify_path},
+                start_new_session=True,  # as systemd does
             )
             if ready:
                 self.wait_ready(notify)

@@ -114,6 +114,27 @@ def test_no_network(name: str, running_service: Service) -> None:
     assert devices in ([], ["lo"]), devices
 
 
+@pytest.mark.parametrize("name", WORKERS)
+def test_urgent_only_until_it_is_locked_down(name: str, running_service: Service) -> None:
+    """It starts with the supervisor's nice value and in its session. Readers stand above the others; its main thread, and all of the
+    opener, do not, and its share of the CPUs is nobody else's."""
+    pid = running_service.wait_running(name)[name]
+    assert os.getpriority(os.PRIO_PROCESS, pid) >= 0
+    assert os.sched_getscheduler(pid) == os.SCHED_OTHER
+    assert os.getsid(pid) == pid
+
+
+def test_the_supervisor_is_urgent_among_sessions(running_service: Service) -> None:
+    """The kernel shares the CPUs among sessions first, and a nice value alone counted for nothing beside another session's programs."""
+    group = Path(f"/proc/{running_service.pid}/autogroup")
+    if not group.exists() or not group.read_text():
+        pytest.skip("this kernel does not group by session")
+    assert os.getsid(running_service.pid) == running_service.pid
+    nice = os.getpriority(os.PRIO_PROCESS, running_service.pid)
+    if nice < 0:
+        assert group.read_text().endswith(f" nice {nice}\n")
+
+
 def test_the_supervisor_has_no_network_either(running_service: Service) -> None:
     """All are in one namespace, which the supervisor left the machine's for: a birth must not wait for the ends of others'."""
     spaces = {pid: os.readlink(f"/proc/{pid}/ns/net") for pid in (running_service.pid, *running_service.wait_running(*WORKERS).values())}

@@ -71,11 +71,12 @@ int kit_thread(void *(*run)(void *), void *argument, pthread_t *ret)
 	return r;
 }
 
-/* What is kept for the readers goes; a supervisor that runs with nice(1) has us below that already, and no way up. */
+/* What is kept for the readers goes, and the supervisor's urgency, with which we were started: its nice value, and its session, whose
+ * share of the CPUs is ours, too (autogroup). A supervisor that runs with nice(1) has us below all that already, and no way up. */
 static int become_plain(void)
 {
 	struct sched_param plain = { 0 };
-	if (sched_setscheduler(0, SCHED_OTHER, &plain))
+	if (sched_setscheduler(0, SCHED_OTHER, &plain) || setsid() < 0)
 		return -1;
 	return getpriority(PRIO_PROCESS, 0) < 0 ? setpriority(PRIO_PROCESS, 0, 0) : 0;
 }
@@ -89,9 +90,7 @@ static const char *start_maker(void)
 	pthread_attr_setstacksize(&attr, THREAD_STACK_BYTES);
 	errno = pthread_create(&thread, &attr, make_threads, NULL);
 	pthread_attr_destroy(&attr);
-	if (errno || become_plain())
-		return "threads";
-	return NULL;
+	return errno ? "threads" : NULL;
 }
 
 static bool try_pinning(void)
@@ -138,6 +137,8 @@ void kit_start(struct kit *kit, const char *name, enum party party, unsigned nee
 	const char *refused = lockdown((uid_t)uid, &kit->landlock_abi);
 	if (!refused && needs & KIT_REALTIME)
 		refused = start_maker();
+	if (!refused && become_plain())
+		refused = "priority";
 	if (!refused)
 		refused = lockdown_seccomp(needs);
 	if (refused) {
