@@ -149,6 +149,35 @@ def test_samples_that_waited_have_their_innermost_frames(service: Callable[..., 
     share(late.total() > 0 and total["late"] >= 20, f"{late.total()} stacks of late samples: {total}")
 
 
+@pytest.fixture
+def with_short_stacks() -> Iterator[Place]:
+    """The interpreter's loop has a small frame from 3.13 on: a sample may carry all of a thread's native stack."""
+    with interpreters.find("trixie").place() as one:
+        yield one
+
+
+def test_late_is_not_called_early(service: Callable[..., Service], with_short_stacks: Place) -> None:
+    """Late samples that carry all of the native stack were taken for samples from before the process was known."""
+    pid = with_short_stacks.start("threads", "8")
+    with service({"snapshot": {"interval": "2s", "frequency": HZ}, **STEADY}).start() as one:
+        wait_for(lambda: targets(one).get(pid, {}).get("lane") == "python", "it to be taken")
+        one.wait_profiles(2)  # the snapshot that runs now began when it was known
+        before = len(one.profiles())
+        worker = one.wait_running("python")["python"]
+        os.kill(worker, signal.SIGSTOP)
+        until = harness.cpu_seconds(pid) + 0.5
+        wait_for(lambda: harness.cpu_seconds(pid) >= until, "samples that nobody reads")
+        os.kill(worker, signal.SIGCONT)
+        one.wait_profiles(2)
+        assert one.stop() == 0
+    outcomes: Counter[str] = Counter()
+    for path in one.profiles()[before:]:
+        for sample in Pprof.read(path).profile.of(pid=pid):
+            outcomes[str(sample.labels.get("stack", "complete"))] += sample.values["samples"]
+    share(outcomes["late"] > 0, outcomes)
+    assert not outcomes["early"], outcomes
+
+
 def test_stopped_worker_keeps_nobody_waiting(service: Callable[..., Service], busy: int) -> None:
     """It stands still: snapshots go on without it, and say so; then it is replaced, or goes on."""
     with service({"snapshot": {"interval": "1s", "deadline": "3s", "frequency": HZ}, **STEADY}).start() as one:
