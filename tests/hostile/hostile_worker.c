@@ -42,7 +42,7 @@ enum stage {
 	BEFORE,  /* before anything */
 	LOCKED,  /* after lockdown and READY */
 	STARTED, /* after START */
-	MARKED,  /* native: at the first stream; sampler: at MARK; merge: at MERGE */
+	MARKED,  /* native: at the first stream; sampler: at MARK; merge: at MERGE; opener: at the first order */
 };
 
 static struct kit kit;
@@ -774,6 +774,44 @@ static void do_cross_cpu(void)
 	do_spin();
 }
 
+/* The fill of the fullest ring, in bytes; `passes` puts all that is in there behind its reader. */
+static uint64_t look_at_lane(const struct lane *lane, bool passes)
+{
+	uint64_t fullest = 0;
+	for (uint32_t cpu = 0; cpu < lane->cpus; cpu++) {
+		struct lane_consumer_page *reader = lane_ring(lane, cpu).consumer;
+		uint64_t head = lane_state(lane, cpu).head, unread = head - atomic_load(&reader->tail);
+		fullest = unread > fullest ? unread : fullest;
+		if (passes)
+			atomic_store(&reader->tail, head);
+	}
+	return fullest;
+}
+
+/* A reader that throws away what is in its lane, until it reads no more. The budget in nanoseconds: how long the lane may have less room
+ * than a quarter (LAG_SHARE in supervisor/enforce.c). */
+static void do_cross_lag(void)
+{
+	struct lane lane = { 0 };
+	for (int i = 0; i < lent_count && !lane.map; i++)
+		if (lent[i].kind == LEASE_LANE)
+			(void)lane_open(&lane, lent[i].fd, (uint32_t)lent[i].a, (uint32_t)lent[i].b);
+	if (!lane.map)
+		do_hang();
+	(void)look_at_lane(&lane, true);
+	at_another_time();
+	(void)look_at_lane(&lane, true);
+	for (uint64_t full_since = 0;; sleep_ms(1)) {
+		uint64_t now = clock_now(CLOCK_MONOTONIC);
+		if (look_at_lane(&lane, false) < lane.ring_size - lane.ring_size / 4)
+			full_since = 0;
+		else if (!full_since)
+			full_since = now;
+		else if (now - full_since > crime->budget)
+			breach();
+	}
+}
+
 static void *spin_on_a_cpu(void *argument)
 {
 	kit_pin_thread(&kit, (uint32_t)(uintptr_t)argument);
@@ -1032,6 +1070,7 @@ static const struct action actions[] = {
 	{ "leak_to_recycle", STARTED, do_leak_to_recycle },
 	{ "cross_memory", STARTED, do_cross_memory },
 	{ "cross_cpu", STARTED, do_cross_cpu },
+	{ "cross_lag", MARKED, do_cross_lag },
 	{ "late", MARKED, do_late },
 	{ "spin_realtime", STARTED, do_spin_realtime },
 	{ "many_threads", STARTED, do_many_threads },
@@ -1153,6 +1192,9 @@ static void live(const struct action *action)
 				snapshot = frame.field[0].u;
 				reach(action, MARKED);
 				break;
+			case MSG_ORDER:
+				reach(action, MARKED);
+				break;
 			case MSG_STOP:
 				_exit(0);
 			}
@@ -1162,7 +1204,7 @@ static void live(const struct action *action)
 
 int main(int argc, char **argv)
 {
-	needs = PARTY & PARTY_MERGE ? KIT_WRITES : KIT_REALTIME | KIT_WRITES;
+	needs = PARTY & (PARTY_MERGE | PARTY_OPENER) ? KIT_WRITES : KIT_REALTIME | KIT_WRITES;
 	own_uid = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 0;
 	const struct action *action = actions, *end = actions + sizeof actions / sizeof *actions;
 	while (action < end && strcmp(action->name, ACTION))
