@@ -19,11 +19,14 @@ static struct {
 	void (*came)(void *context, int number);
 	void *context;
 } signals = { .fd = -1 };
-static int64_t turn_ns; /* when the first callback of this turn began; 0: none yet */
-static int64_t stall_ns_max;
+static int64_t turn_ns, turn_cpu_ns; /* when the first callback of this turn began, by each clock; 0: none yet */
+static uint64_t turns;
 /* Of microseconds: each power of two in four parts, to half an hour. */
-enum { STALL_PARTS = 4, STALL_BUCKETS = 32 * STALL_PARTS };
-static uint64_t stalls[STALL_BUCKETS], turns;
+enum { TIME_PARTS = 4, TIME_BUCKETS = 32 * TIME_PARTS };
+static struct times {
+	uint64_t count[TIME_BUCKETS];
+	int64_t max_ns;
+} stalls, work;
 
 int loop_init(void)
 {
@@ -51,27 +54,33 @@ void loop_free(void)
 
 static unsigned bucket_of(uint64_t us)
 {
-	if (us < STALL_PARTS)
+	if (us < TIME_PARTS)
 		return (unsigned)us;
 	unsigned power = 63U - (unsigned)__builtin_clzll(us);
-	return (power - 1) * STALL_PARTS + (unsigned)(us >> (power - 2)) % STALL_PARTS;
+	return (power - 1) * TIME_PARTS + (unsigned)(us >> (power - 2)) % TIME_PARTS;
 }
 
 /* Where a bucket begins. */
 static uint64_t bucket_us(unsigned bucket)
 {
-	if (bucket < STALL_PARTS)
+	if (bucket < TIME_PARTS)
 		return bucket;
-	return (uint64_t)(STALL_PARTS + bucket % STALL_PARTS) << (bucket / STALL_PARTS - 1);
+	return (uint64_t)(TIME_PARTS + bucket % TIME_PARTS) << (bucket / TIME_PARTS - 1);
 }
 
-static void note_stall(int64_t ns)
+static void note(struct times *times, int64_t ns)
 {
 	unsigned bucket = bucket_of((uint64_t)(ns / NS_PER_US));
-	stalls[bucket < STALL_BUCKETS ? bucket : STALL_BUCKETS - 1]++;
+	times->count[bucket < TIME_BUCKETS ? bucket : TIME_BUCKETS - 1]++;
+	if (ns > times->max_ns)
+		times->max_ns = ns;
+}
+
+static void end_turn(void)
+{
+	note(&stalls, monotonic_ns() - turn_ns);
+	note(&work, clock_ns(CLOCK_THREAD_CPUTIME_ID) - turn_cpu_ns);
 	turns++;
-	if (ns > stall_ns_max)
-		stall_ns_max = ns;
 }
 
 int loop_run(void)
@@ -82,7 +91,7 @@ int loop_run(void)
 		if (r < 0)
 			return -EIO;
 		if (turn_ns)
-			note_stall(monotonic_ns() - turn_ns);
+			end_turn();
 	}
 	return 0;
 }
@@ -92,20 +101,30 @@ void loop_stop(void)
 	stopping = true;
 }
 
-uint64_t loop_stall_us_max(void)
+static uint64_t below(const struct times *times, unsigned percent)
 {
-	return (uint64_t)(stall_ns_max / NS_PER_US);
-}
-
-uint64_t loop_stall_us(unsigned percent)
-{
-	uint64_t below = 0;
-	for (unsigned i = 0; i < STALL_BUCKETS; i++) {
-		below += stalls[i];
-		if (below && below * 100 >= turns * percent)
+	uint64_t sum = 0;
+	for (unsigned i = 0; i < TIME_BUCKETS; i++) {
+		sum += times->count[i];
+		if (sum && sum * 100 >= turns * percent)
 			return bucket_us(i + 1);
 	}
 	return 0;
+}
+
+static struct loop_turn_us figures(const struct times *times)
+{
+	return (struct loop_turn_us) { below(times, 50), below(times, 99), (uint64_t)(times->max_ns / NS_PER_US) };
+}
+
+struct loop_turn_us loop_stall(void)
+{
+	return figures(&stalls);
+}
+
+struct loop_turn_us loop_work(void)
+{
+	return figures(&work);
 }
 
 uint64_t loop_turns(void)
@@ -115,8 +134,10 @@ uint64_t loop_turns(void)
 
 static void begin_callback(void)
 {
-	if (!turn_ns)
-		turn_ns = monotonic_ns();
+	if (turn_ns)
+		return;
+	turn_ns = monotonic_ns();
+	turn_cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
 }
 
 static void on_ready(evutil_socket_t fd, short what, void *context)

@@ -26,10 +26,13 @@ int loop_init(void);
 void loop_free(void);
 int loop_run(void); /* until loop_stop; 0 or -errno */
 void loop_stop(void);
-/* Longest time that one turn of the loop spent in callbacks, in microseconds. */
-uint64_t loop_stall_us_max(void);
-/* The time below which `percent` of all turns stayed, to a quarter of a power of two; and their number. */
-uint64_t loop_stall_us(unsigned percent);
+/* Microseconds that turns of the loop spent in callbacks: half of them and 99 % stayed below (to a quarter of a power of two); the longest.
+ * By the clock it is what others had to wait, on a busy machine for others' turns; by our own CPU time it is what we did. */
+struct loop_turn_us {
+	uint64_t p50, p99, max;
+};
+struct loop_turn_us loop_stall(void);
+struct loop_turn_us loop_work(void);
 uint64_t loop_turns(void);
 
 /* Level-triggered, until watch_clear. Replaces what the watch did before. One that the kernel has no memory for is tried

@@ -62,18 +62,23 @@ static void put_supervisor(msgpack_packer *p, const struct supervisor *s)
 {
 	struct usage u;
 	usage_read(getpid(), &u);
-	key_map(p, "supervisor", 9);
+	const struct loop_turn_us stall = loop_stall(), work = loop_work();
+	key_map(p, "supervisor", 11);
 	key_u(p, "pid", (uint64_t)getpid());
 	key_seconds(p, "uptime_s", monotonic_ns() - s->started_ns);
 	key_u(p, "rss_bytes", u.rss_bytes);
 	key_u(p, "pss_bytes", s->weight.pss_bytes);
 	key_seconds(p, "cpu_s", (int64_t)u.cpu_ns);
 	key_u(p, "fds", u.fds);
-	key_u(p, "loop_stall_us_max", loop_stall_us_max());
+	key_u(p, "loop_stall_us_max", stall.max);
 	key_map(p, "loop_stall_us", 3);
-	key_u(p, "p50", loop_stall_us(50));
-	key_u(p, "p99", loop_stall_us(99));
+	key_u(p, "p50", stall.p50);
+	key_u(p, "p99", stall.p99);
 	key_u(p, "turns", loop_turns());
+	key_u(p, "loop_cpu_us_max", work.max);
+	key_map(p, "loop_cpu_us", 2);
+	key_u(p, "p50", work.p50);
+	key_u(p, "p99", work.p99);
 	key_u(p, "memory_pressure", s->pressure.level);
 }
 

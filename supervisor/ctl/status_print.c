@@ -215,8 +215,9 @@ void status_print(const pack *status, FILE *out)
 		human_seconds(&h, pack_number(supervisor, "uptime_s", 0)));
 	fprintf(out, ", %s PSS", human_bytes(&h, pack_number(supervisor, "pss_bytes", 0)));
 	fprintf(out, ", %s RSS", human_bytes(&h, pack_number(supervisor, "rss_bytes", 0)));
-	fprintf(out, ", %llu fds, longest stall %.1f ms\n", (unsigned long long)pack_u64(supervisor, "fds", 0),
+	fprintf(out, ", %llu fds, longest stall %.1f ms", (unsigned long long)pack_u64(supervisor, "fds", 0),
 		pack_number(supervisor, "loop_stall_us_max", 0) / 1000);
+	fprintf(out, ", longest work %.1f ms\n", pack_number(supervisor, "loop_cpu_us_max", 0) / 1000);
 	print_event(status, out);
 	if (ledger)
 		fprintf(out, "  ledger      %llu fds and %llu processes lent out\n",

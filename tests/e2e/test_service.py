@@ -202,6 +202,8 @@ def test_status_json_has_all_of_it(service: Callable[..., Service], workload: Ca
     number = (int, float)
     has(status, version=str, supervisor=dict, workers=list, ledger=dict, snapshot=dict)
     has(status["supervisor"], pid=int, uptime_s=number, rss_bytes=int, pss_bytes=int, fds=int, loop_stall_us_max=number)
+    turn = status["supervisor"]
+    assert turn["loop_cpu_us"]["p50"] <= turn["loop_cpu_us"]["p99"] and turn["loop_cpu_us_max"] > 0, turn
     assert status["supervisor"]["pid"] == one.pid
     for row in status["workers"]:
         has(

@@ -105,6 +105,7 @@ def compare(first: dict[str, int], last: dict[str, int], when: str) -> list[str]
 
 
 def stalls(one: harness.Service) -> dict[str, int]:
-    """Of the supervisor's loop, in microseconds."""
+    """Of the supervisor's loop, in microseconds; "cpu": what it did itself in such a turn, the rest of it others ran."""
     supervisor = status(one)["supervisor"]
-    return supervisor["loop_stall_us"] | {"max": supervisor["loop_stall_us_max"]}
+    own = {f"cpu {name}": value for name, value in (supervisor["loop_cpu_us"] | {"max": supervisor["loop_cpu_us_max"]}).items()}
+    return supervisor["loop_stall_us"] | {"max": supervisor["loop_stall_us_max"]} | own
