@@ -28,7 +28,7 @@ enum {
 	LANE_PAGE = 4096,
 	LANE_MAX_CPUS = 4096,
 	LANE_RING_MIN = 64 << 10,      /* bytes; rings are powers of two */
-	LANE_RING_DEFAULT = 512 << 10, /* one second at 99 Hz with 4 KiB a sample */
+	LANE_RING_DEFAULT = 512 << 10, /* two seconds at 99 Hz */
 	LANE_RECORD_MAX = 40 << 10,    /* bytes of one record */
 	LANE_MAX_KERNEL = 128,         /* kernel frames of one sample: perf_event_max_stack is 127 */
 	LANE_MAX_REGS = 40,

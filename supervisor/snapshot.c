@@ -53,6 +53,19 @@ static bool all_running(const struct supervisor *s)
 	return true;
 }
 
+/* A lane holds what is sampled while its reader is replaced, on a machine that is busy: seconds, at the rate that was asked for; on one with
+ * many CPUs as much of that as memory allows. */
+static uint32_t ring_bytes(const struct supervisor *s, uint32_t least)
+{
+	enum { SECONDS = 2, FIXED_BYTES = 1536 /* of a sample: registers, kernel chain, and its part of the events */ };
+	const uint64_t lane_max = 16 << 20;
+	uint64_t want = (uint64_t)s->perf.frequency * (s->perf.stack_bytes + FIXED_BYTES) * SECONDS;
+	uint32_t bytes = least;
+	while (bytes < want && 2ULL * bytes * s->lane_cpus <= lane_max)
+		bytes *= 2;
+	return bytes;
+}
+
 /* Once, when every worker has said what it was granted: it holds for as long as we live, as the rings and lanes do. */
 static void choose_samples(struct supervisor *s)
 {
@@ -69,7 +82,7 @@ static void choose_samples(struct supervisor *s)
 	s->perf.frequency = s->config.frequency;
 	s->perf.stack_bytes = more ? STACK_BYTES_CARRY_MORE : STACK_BYTES;
 	s->perf.pages = more ? PERF_PAGES_CARRY_MORE : PERF_PAGES;
-	s->lane_ring = more ? LANE_RING_CARRY_MORE : LANE_RING_DEFAULT;
+	s->lane_ring = ring_bytes(s, more ? LANE_RING_CARRY_MORE : LANE_RING_DEFAULT);
 	if (more)
 		log_warn("readers %s%s%s: samples carry %d bytes of stack instead, and some threads run on before they "
 			 "are read",
