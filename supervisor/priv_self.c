@@ -263,6 +263,7 @@ static const int allowed[] = {
 	SCMP_SYS(gettid),
 	SCMP_SYS(getpgrp),
 	SCMP_SYS(getpgid),
+	SCMP_SYS(getsid),
 	SCMP_SYS(setsid),
 	SCMP_SYS(setpgid),
 	SCMP_SYS(tgkill),

@@ -284,3 +284,18 @@ int priv_spawn(const struct spawn *what, struct spawned *ret)
 	*ret = (struct spawned) { pid, pidfd, birth.namespaces };
 	return 0;
 }
+
+void priv_spawn_hasten(pid_t pid)
+{
+	char path[32], nice[16];
+	int own = getpriority(PRIO_PROCESS, 0);
+	if (own >= 0 || getsid(pid) != pid)
+		return; /* it has not left our session, or a shell's */
+	snprintf(path, sizeof path, "/proc/%d/autogroup", pid);
+	snprintf(nice, sizeof nice, "%d", own);
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	(void)!write(fd, nice, strlen(nice));
+	close(fd);
+}

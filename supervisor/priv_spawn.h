@@ -34,6 +34,9 @@ int priv_spawn_init(struct namespace_id *ret_network);
 /* 0 or -errno. Namespaces that are refused at the first spawn are left out and logged by name. */
 int priv_spawn(const struct spawn *what, struct spawned *ret);
 
+/* A child that SIGKILL is on its way to needs the CPU for its end; a busy machine would let it wait. As urgent as we are, if we are. */
+void priv_spawn_hasten(pid_t pid);
+
 /* Exit codes of a child that did not get to its exec: in words, NULL for other codes. */
 const char *spawn_step_failed(int exit_code);
 

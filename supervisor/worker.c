@@ -223,6 +223,7 @@ static void kill_process(struct life *life)
 	priv_cgroup_kill(&w->leaf);
 	if (syscall(SYS_pidfd_send_signal, w->pidfd, SIGKILL, NULL, 0) && errno != ESRCH)
 		log_error("%s: SIGKILL: %s", w->row->name, strerror(errno));
+	priv_spawn_hasten(w->pid);
 	blame_killed(w);
 }
 

@@ -139,6 +139,14 @@ def start(service: Callable[..., Service]) -> Service:
     return service(CONFIG).start()
 
 
+def check_hastened(one: Service, pid: int) -> None:
+    """What is to die gets the CPU for it: seen here, where it lives on. A supervisor that is not urgent itself hurries nobody."""
+    group = Path(f"/proc/{pid}/autogroup")
+    nice = os.getpriority(os.PRIO_PROCESS, one.pid)
+    if nice < 0 and group.exists() and group.read_text():
+        assert group.read_text().endswith(f" nice {nice}\n"), group.read_text()
+
+
 def quarantined(one: Service) -> list[dict[str, Any]]:
     return [row for row in one.status()["workers"] if row["state"] == "quarantined"]
 
@@ -297,6 +305,7 @@ def test_racer_costs_one_worker(
         assert [row["pid"] for row in rows] == [old] and new != old
         places = threads_in_d(old)
         assert places, "it should hang in the kernel"
+        check_hastened(one, old)
         assert replaced < 4 * DEADLINE_S, f"noticed after {noticed:.1f} s, replaced after {replaced:.1f} s"
         print(f"quarantined after {noticed:.1f} s, replaced after {replaced:.1f} s, in D at {places}")
 
