@@ -16,6 +16,7 @@ enum {
 
 /* The stack as it stood when it was sampled, and what is known of the code around it. */
 struct context {
+	const struct runtime *runtime;
 	struct target *target;
 	uint32_t stack_max;
 	uint64_t sp;
@@ -66,6 +67,10 @@ static int read_memory(void *context, uint64_t address, void *buf, size_t n)
 static int find_code(void *context, uint64_t pc, struct unwind_code *ret)
 {
 	struct context *c = context;
+	if (c->runtime->made && c->target && c->runtime->made(c->target, pc)) {
+		*ret = (struct unwind_code) { .vaddr = pc, .made = true };
+		return 0;
+	}
 	const struct code_range *range = c->target ? target_code(c->target, pc) : NULL;
 	if (!range) {
 		c->misfit = true;
@@ -85,6 +90,12 @@ static int find_code(void *context, uint64_t pc, struct unwind_code *ret)
 		.cfi = module_cfi(m), .vaddr = module_vaddr(m, pc - range->start + range->offset), .is_go = m->elf.is_go
 	};
 	return 0;
+}
+
+static int step_made(const struct unwind_env *env, struct unwind_made *made)
+{
+	const struct context *c = env->context;
+	return c->runtime->step(c->target, env, made);
 }
 
 /* Reads as much of the stack next time as was needed of late; twice that, because stacks grow. A deep one is remembered for one
@@ -183,7 +194,7 @@ static struct ending ending_of(enum window_status status, const struct target *t
 static bool walk(enum window_status status, const struct lane_sample *s, struct context *c, struct unwind_frame *user,
 	size_t *ret_n, enum unwind_end *ret_end)
 {
-	const struct unwind_env env = { .context = c, .read = read_memory, .code = find_code };
+	const struct unwind_env env = { .context = c, .read = read_memory, .code = find_code, .step = step_made };
 	for (int tries = 0; tries < 2; tries++) {
 		struct regs regs = { .known = (1ULL << REG_COUNT) - 1 };
 		memcpy(regs.r, s->regs, sizeof regs.r);
@@ -252,20 +263,22 @@ static struct ending mix(const struct runtime *runtime, const struct window_entr
 	const size_t before = out->n;
 	const char *words = NULL;
 	enum counter outcome = COUNTER_complete;
-	if (!captured && runtime->wants && stack->target) {
+	bool known = captured || (runtime->knows && stack->target && runtime->knows(stack->target));
+	if (!known && runtime->wants && stack->target) {
 		stack->target->taken = true; /* the sampler says so */
 		if (!runtime->wants(stack->target))
 			target_take(stack->target, false);
 	}
 	/* What the sample carries may be the whole native stack, but of the runtime's frames it has none. */
-	if (!captured && runtime->mix && ending.outcome == COUNTER_complete)
+	if (!known && runtime->mix && ending.outcome == COUNTER_complete)
 		ending = ending_of_window(status);
-	if (!captured && runtime->mix && ending.outcome == COUNTER_complete)
+	if (!known && runtime->mix && ending.outcome == COUNTER_complete)
 		ending = (struct ending) { COUNTER_early, "[sampled before its runtime was known]" };
-	if (captured) {
-		outcome = runtime->mix(stack, window_captured(captured), captured->captured_bytes, out, &words);
+	if (known) {
+		outcome = runtime->mix(stack, captured ? window_captured(captured) : NULL,
+			captured ? captured->captured_bytes : 0, out, &words);
 		if (outcome == COUNTER_complete)
-			return ending;
+			return out->outcome == COUNTER_complete ? ending : (struct ending) { out->outcome, NULL };
 	}
 	out->n = before;
 	for (size_t i = 0; i < stack->n; i++)
@@ -305,7 +318,8 @@ bool sample_take(const struct runtime *runtime, const struct window_entry *entry
 	size_t nuser = 0;
 	enum unwind_end end = UNWIND_NO_RULE; /* of a 32-bit process */
 	enum window_status status = entry->status;
-	struct context c = { .target = t,
+	struct context c = { .runtime = runtime,
+		.target = t,
 		.stack_max = sample_stack_max(runtime),
 		.sp = s->regs[REG_SP],
 		.time = (int64_t)s->head.time };
@@ -313,7 +327,7 @@ bool sample_take(const struct runtime *runtime, const struct window_entry *entry
 		!walk_user(entry, s, (const uint8_t *)(kernel + s->nkernel), &c, &nuser, &end, &status))
 		return false;
 
-	struct mixed out = { .frames = frames, .max = STACK_FRAMES_MAX };
+	struct mixed out = { .frames = frames, .max = STACK_FRAMES_MAX, .outcome = COUNTER_complete };
 	for (uint16_t i = 0; i < s->nkernel; i++)
 		frames[out.n++] = collect_kernel_frame(kernel[i]);
 	struct ending ending = { COUNTER_kernel_thread, NULL };

@@ -19,6 +19,8 @@
 struct mixed {
 	uint32_t *frames; /* room for `max` */
 	size_t n, max;
+	enum counter
+		outcome; /* what a stack that stands as it is counts as; COUNTER_complete: as what the walk of it came to */
 };
 
 /* The user part of a sample's stack as the tables tell it. */
@@ -39,15 +41,22 @@ struct description {
 struct runtime {
 	const char *name; /* of the worker */
 	enum runtime_id id;
+	bool reads_files;   /* what it reads lies in private mappings of files, too, that are no ELF files */
 	uint32_t stack_max; /* bytes of stack that are read at most; 0: TARGET_STACK_MAX */
 	/* All but `capture` are called by the main thread. NULL: nothing to do. */
 	/* Told of the image, its code and its memory, and when any of it changed; t->runtime is the runtime's own. */
 	void (*prepare)(struct target *t);
 	/* The image is gone: the frozen threads may still look at what t->runtime points to (window_retire). */
 	void (*forget)(struct target *t);
+	/* Whether an address is in code that the runtime made, and walks itself. */
+	bool (*made)(struct target *t, uint64_t pc);
+	/* As unwind_env.step, of such code. `read` there reads the stack. */
+	int (*step)(struct target *t, const struct unwind_env *env, struct unwind_made *made);
 	/* In the frozen window, after the stack was read: copies what the runtime's frames need, at most `room` bytes. */
 	window_capture *capture;
-	/* The runtime's frames among the native ones. COUNTER_complete: `out` has the stack. Else why the runtime's frames cannot be
+	/* Whether a process is understood, so that its samples are mixed without anything captured. NULL: they are not. */
+	bool (*knows)(struct target *t);
+	/* The runtime's frames among the native ones, with what was captured, if anything was. COUNTER_complete: `out` has the stack. Else why the runtime's frames cannot be
 	 * believed, in which case native frames stand alone; *ret_words says so at the root. */
 	enum counter (*mix)(const struct native_stack *stack, const uint8_t *captured, size_t n, struct mixed *out,
 		const char **ret_words);

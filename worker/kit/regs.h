@@ -3,6 +3,7 @@
 #ifndef KIT_REGS_H
 #define KIT_REGS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* REG_RAX and the like belong to <sys/ucontext.h>, in another order: hence the other prefix. */
@@ -37,5 +38,16 @@ struct regs {
 	uint64_t r[REG_COUNT];
 	uint64_t known; /* bit i: r[i] is known */
 };
+
+static inline bool regs_known(const struct regs *regs, unsigned reg)
+{
+	return regs->known >> reg & 1;
+}
+
+static inline void regs_set(struct regs *regs, unsigned reg, uint64_t value)
+{
+	regs->r[reg] = value;
+	regs->known |= 1ULL << reg;
+}
 
 #endif

@@ -155,6 +155,10 @@ int unwind_by_frame_pointer(struct step *step)
 static int step_out(struct step *step)
 {
 	struct cfi_row row;
+	if (step->code.made) {
+		struct unwind_made made = { step->regs, step->index, step->exact };
+		return step->env->step(step->env, &made);
+	}
 	if (step->code.cfi && !cfi_find(step->code.cfi, step->code.vaddr, &row))
 		return by_row(step, &row);
 	int r = unwind_signal_frame(step);
@@ -173,7 +177,7 @@ size_t unwind(const struct unwind_env *env, struct regs *regs, struct unwind_fra
 	if (max > UNWIND_MAX_FRAMES)
 		max = UNWIND_MAX_FRAMES;
 	for (;;) {
-		struct step step = { .env = env, .regs = regs, .exact = exact, .first = !n };
+		struct step step = { .env = env, .regs = regs, .index = n, .exact = exact, .first = !n };
 		uint64_t pc = regs->r[REG_PC], sp = regs->r[REG_SP];
 		/* A call may be a function's last instruction: its return address belongs to whatever follows. */
 		bool code = pc && !env->code(env->context, exact ? pc : pc - 1, &step.code);
@@ -189,7 +193,7 @@ size_t unwind(const struct unwind_env *env, struct regs *regs, struct unwind_fra
 			end = UNWIND_TOO_DEEP;
 			break;
 		}
-		frames[n++] = (struct unwind_frame) { .pc = pc, .sp = sp, .exact = exact };
+		frames[n++] = (struct unwind_frame) { .pc = pc, .sp = sp, .exact = exact, .made = step.code.made };
 		if (!code) {
 			end = UNWIND_NO_CODE;
 			break;

@@ -28,7 +28,18 @@ struct unwind_code {
 	struct cfi *cfi; /* NULL: none, use frame pointers */
 	uint64_t vaddr;  /* the address in the file's own numbering */
 	bool is_go;      /* frame pointers are always kept */
+	bool made;       /* by a runtime, which walks it itself: unwind_env.step */
 };
+
+/* A frame of code that a runtime made, and that no table describes. */
+struct unwind_made {
+	struct regs *regs; /* of the frame; after UNWIND_CALLER, of its caller */
+	size_t index;      /* its place among the frames */
+	bool exact;        /* as in struct unwind_frame */
+};
+
+/* What unwind_env.step says when there is a caller; else it says an enum unwind_end. */
+enum { UNWIND_CALLER = UNWIND_END_MAX };
 
 struct unwind_env {
 	void *context;
@@ -36,12 +47,15 @@ struct unwind_env {
 	int (*read)(void *context, uint64_t address, void *buf, size_t n);
 	/* 0 when `pc` is in an executable mapping; -ENOENT otherwise. */
 	int (*code)(void *context, uint64_t pc, struct unwind_code *ret);
+	/* Of code that is `made`. NULL: there is none. */
+	int (*step)(const struct unwind_env *env, struct unwind_made *made);
 };
 
 struct unwind_frame {
 	uint64_t pc;
 	uint64_t sp; /* the stack pointer in this frame: what lies from here to the next frame's is its own */
 	bool exact; /* true: pc is the instruction itself (leaf, or interrupted by a signal); false: a return address, look up pc-1 */
+	bool made; /* by a runtime: it has the name */
 };
 
 /* Leaf first. Returns the number of frames (at least 1: the sample's own pc). *regs is consumed. */

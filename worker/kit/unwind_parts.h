@@ -6,12 +6,13 @@
 #include "kit/unwind.h"
 
 /* What a step says: an enum unwind_end, or that there is a caller. */
-enum { STEP_CALLER = UNWIND_END_MAX };
+enum { STEP_CALLER = UNWIND_CALLER };
 
 struct step {
 	const struct unwind_env *env;
 	struct regs *regs; /* of the frame; after STEP_CALLER, of its caller */
 	struct unwind_code code;
+	size_t index;  /* of the frame */
 	bool exact;    /* as in struct unwind_frame */
 	bool first;    /* the leaf */
 	bool signal;   /* out: the caller was interrupted: its pc is exact, and it may be on any stack */
@@ -19,17 +20,6 @@ struct step {
 };
 
 int unwind_read(void *env, uint64_t address, uint64_t *ret); /* a cfi_read_fn */
-
-static inline bool regs_known(const struct regs *regs, unsigned reg)
-{
-	return regs->known >> reg & 1;
-}
-
-static inline void regs_set(struct regs *regs, unsigned reg, uint64_t value)
-{
-	regs->r[reg] = value;
-	regs->known |= 1ULL << reg;
-}
 
 /* [fp] is the caller's fp, [fp + 8] the return address: System V ABI AMD64 3.2.2, and the frame record of AAPCS64. */
 int unwind_by_frame_pointer(struct step *step);
