@@ -75,7 +75,7 @@ enum runtime_id identify(const struct elf *elf, uint64_t *ret_vaddr)
 		enum runtime_id id;
 		const char *symbol, *section;
 	} known[] = {
-#define RUNTIME(name, number, symbol, section) { RUNTIME_##name, symbol, section },
+#define RUNTIME(name, number, symbol, section, file) { RUNTIME_##name, symbol, section },
 #include "proto/runtimes.def"
 #undef RUNTIME
 	};

@@ -157,7 +157,16 @@ static void opened(void *object, enum lease_kind kind, const struct lease_answer
 		lost_race(m);
 		known = false;
 	}
-	if (!known || !open_fd(elf, answer->fd, &st)) {
+	bool is_elf = known && open_fd(elf, answer->fd, &st);
+	if (known && !is_elf && main_file) {
+		elf->source.fd = answer->fd; /* as long as it is open, its numbers are no other file's */
+		m->lease = answer->lease;
+		m->state = MODULE_DATA;
+		if (on_ready)
+			on_ready(m);
+		return;
+	}
+	if (!is_elf) {
 		close(answer->fd);
 		leases_release(answer->lease);
 		elf->source.fd = -1;

@@ -18,6 +18,7 @@ enum module_state {
 	MODULE_NEW,   /* nobody needed it yet */
 	MODULE_ASKED, /* its file is being opened */
 	MODULE_READY,
+	MODULE_DATA, /* no ELF file, but on a file system that cannot hang: what a process has mapped of it may be read */
 	MODULE_FAILED, /* refused, not ELF, malformed: code without tables or names */
 };
 
@@ -64,7 +65,7 @@ struct cfi *module_cfi(struct module *m);
 /* The address in the file's numbering of an address inside a mapping. */
 uint64_t module_vaddr(const struct module *m, uint64_t file_offset);
 
-/* Called with each module that becomes READY. */
+/* Called with each module that becomes READY or DATA. */
 void modules_on_ready(void (*tell)(struct module *m));
 void modules_sweep(void); /* forgets modules without users */
 

@@ -118,6 +118,15 @@ static void drop_code(struct target *t)
 	t->ncode = 0;
 }
 
+static void drop_data(struct target *t)
+{
+	for (size_t i = 0; i < t->ndata; i++)
+		t->data[i]->users--;
+	free(t->data);
+	t->data = NULL;
+	t->ndata = 0;
+}
+
 /* All that was lent of an image goes back. */
 static void drop_image(struct target *t)
 {
@@ -127,6 +136,7 @@ static void drop_image(struct target *t)
 	retire_view(t, true);
 	give_back(&t->perf_map, t->perf_map_lease);
 	drop_code(t);
+	drop_data(t);
 	unlink_lent(t);
 	t->asked = t->answered = 0;
 	t->own = t->refused = t->avoided = t->kernel = t->told = false;
@@ -234,16 +244,44 @@ void targets_sweep(int64_t now)
 	}
 }
 
-/* The frozen threads read only what is readable, writable, private and anonymous: file mappings could hang them. */
+/* The frozen threads read only what is readable, writable, private and anonymous: file mappings could hang them. Of a runtime's own file
+ * and of files that are only data its constants are read, too. */
 static bool may_be_read(const struct map_entry *e)
 {
-	const uint32_t asked = MAP_IS_READ | MAP_IS_WRITE;
-	if ((e->flags & (asked | MAP_IS_SHARED_)) != asked)
+	if ((e->flags & (MAP_IS_READ | MAP_IS_SHARED_)) != MAP_IS_READ)
 		return false;
+	bool writable = e->flags & MAP_IS_WRITE;
 	if (!(e->flags & MAP_IS_FILE))
-		return true;
-	const struct module *m = runtime->capture ? module_of(e, "") : NULL;
-	return m && m->state == MODULE_READY;
+		return writable;
+	const struct module *m = runtime->id != RUNTIME_NONE ? module_of(e, "") : NULL;
+	if (!m)
+		return false;
+	bool all = runtime->reads_files && (m->state == MODULE_DATA || m->runtime == runtime->id);
+	return (writable || all) && (m->state == MODULE_READY || m->state == MODULE_DATA);
+}
+
+/* Files whose private mappings a runtime reads, and that are not known by their code, are asked for. */
+static void take_data(struct target *t, const struct maps *maps)
+{
+	struct module **data = runtime->reads_files && t->introduced ? calloc(maps->n + 1, sizeof(*data)) : NULL;
+	size_t n = 0;
+	if (!data)
+		return;
+	for (size_t i = 0; i < maps->n; i++) {
+		const struct map_entry *e = &maps->entries[i];
+		if ((e->flags & (MAP_IS_FILE | MAP_IS_READ | MAP_IS_WRITE | MAP_IS_SHARED_)) !=
+			(MAP_IS_FILE | MAP_IS_READ | MAP_IS_WRITE))
+			continue;
+		struct module *m = module_of(e, e->path ? maps->paths + e->path : "");
+		if (!m)
+			continue;
+		m->users++;
+		data[n++] = m;
+		module_ask(m, t->pid, t->start_time, e->start, e->end);
+	}
+	drop_data(t);
+	t->data = data;
+	t->ndata = n;
 }
 
 static void publish_view(struct target *t, const struct maps *maps)
@@ -392,6 +430,7 @@ void target_read_maps(struct target *t, bool code)
 		t->maps_read_ns = t->view_read_ns;
 		take_code(t, &maps);
 	}
+	take_data(t, &maps);
 	publish_view(t, &maps);
 	maps_free(&maps);
 	target_code_changed(t);

@@ -93,6 +93,8 @@ struct target {
 	int64_t looked_ns;                  /* last look whether it still lives */
 	struct code_range *code;            /* owned; ascending */
 	size_t ncode;
+	struct module **data; /* owned; files that are mapped to be read, where the runtime reads such */
+	size_t ndata;
 	uint32_t deepest[2]; /* bytes of stack that the samples of this round and the one before needed */
 	uint32_t since_deepest;
 

@@ -15,8 +15,8 @@ static bool is_promising(const struct module *m)
 {
 	const char *slash = strrchr(m->path, '/');
 	for (unsigned id = RUNTIME_NONE + 1; id < RUNTIME_MAX; id++) {
-		const char *name = runtime_name((enum runtime_id)id);
-		if (name && strstr(slash ? slash : m->path, name))
+		const char *hint = runtime_file((enum runtime_id)id);
+		if (hint && strstr(slash ? slash : m->path, hint))
 			return true;
 	}
 	return false;
@@ -90,6 +90,9 @@ static bool maps_module(const struct target *t, const struct module *m)
 	for (size_t i = 0; i < t->ncode; i++)
 		if (t->code[i].module == m)
 			return true;
+	for (size_t i = 0; i < t->ndata; i++)
+		if (t->data[i] == m)
+			return true;
 	return false;
 }
 
@@ -99,7 +102,7 @@ static void tell_of_ready(struct target *t)
 {
 	if (!maps_module(t, ready))
 		return;
-	if (ready->runtime == ours && t->maps_fd >= 0)
+	if ((ready->runtime == ours || ready->state == MODULE_DATA) && t->maps_fd >= 0)
 		target_read_maps(t, false); /* its data may be read now, too */
 	else
 		target_code_changed(t);
@@ -108,7 +111,7 @@ static void tell_of_ready(struct target *t)
 static void module_ready(struct module *m)
 {
 	ready = m;
-	if (m->runtime != RUNTIME_NONE)
+	if (m->runtime != RUNTIME_NONE || m->state == MODULE_DATA)
 		targets_each(tell_of_ready);
 }
 
