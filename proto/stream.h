@@ -41,13 +41,23 @@ enum stream_record {
 
 /* What a frame is; the suffix in folded stacks and the colour in the flame graph follow from it. */
 enum frame_kind {
-	FRAME_NATIVE,    /* no suffix */
-	FRAME_KERNEL,    /* _[k] */
-	FRAME_JIT,       /* no suffix: named by a perf map */
-	FRAME_SYNTHETIC, /* said by Bulkhead itself: "[truncated]" */
-	FRAME_PYTHON,    /* _[p], with file and line */
+	FRAME_NATIVE,           /* no suffix */
+	FRAME_KERNEL,           /* _[k] */
+	FRAME_JIT,              /* no suffix: named by a perf map */
+	FRAME_SYNTHETIC,        /* said by Bulkhead itself: "[truncated]" */
+	FRAME_PYTHON,           /* _[p], with file and line */
+	FRAME_JAVA_JIT,         /* _[j], as the next: compiled by C2, or a native method's wrapper */
+	FRAME_JAVA_INLINED,     /* _[i] */
+	FRAME_JAVA_INTERPRETED, /* _[0] */
+	FRAME_JAVA_C1,          /* _[1] */
 	FRAME_KIND_MAX,
 };
+
+/* Of a runtime that knows its source: the name is a function's, and there may be a file and a line. */
+static inline bool frame_has_source(uint32_t kind)
+{
+	return kind >= FRAME_PYTHON && kind < FRAME_KIND_MAX;
+}
 
 enum {
 	STREAM_VERSION = 1,

@@ -238,7 +238,7 @@ static int put_mappings(struct pprof *e)
 /* Programs that read pprof know the kernel's functions by their mapping, people by the suffix of the display name. */
 static uint64_t function_name(const struct profile_frame *f)
 {
-	if (f->kind == FRAME_PYTHON) /* its file and line have fields of their own */
+	if (frame_has_source(f->kind)) /* its file and line have fields of their own */
 		return string_index(f->name);
 	if (f->kind != FRAME_KERNEL)
 		return string_index(f->display);

@@ -94,6 +94,19 @@ static const char *base_name(const char *path)
 	return slash && slash[1] ? slash + 1 : path;
 }
 
+/* What gProfiler's users know the runtimes' frames by. */
+static const char *suffix_of(uint32_t kind)
+{
+	static const char *const suffixes[FRAME_KIND_MAX] = {
+		[FRAME_PYTHON] = "_[p]",
+		[FRAME_JAVA_JIT] = "_[j]",
+		[FRAME_JAVA_INLINED] = "_[i]",
+		[FRAME_JAVA_INTERPRETED] = "_[0]",
+		[FRAME_JAVA_C1] = "_[1]",
+	};
+	return suffixes[kind];
+}
+
 /* The one place where a frame gets the name that people see. Its parts are escaped already. */
 static int add_display(struct profile *p, const struct profile_frame *frame, uint32_t *ret_id)
 {
@@ -102,11 +115,13 @@ static int add_display(struct profile *p, const struct profile_frame *frame, uin
 	const char *file = frame->mapping ? profile_string(p, profile_mapping(p, frame->mapping).file) : "";
 	if (frame->kind == FRAME_KERNEL)
 		snprintf(text, sizeof text, "%s_[k]", *name ? name : "[unknown]");
-	else if (frame->kind == FRAME_PYTHON && frame->line)
-		snprintf(text, sizeof text, "%s (%s:%" PRIu32 ")_[p]", name, profile_string(p, frame->file),
-			frame->line);
-	else if (frame->kind == FRAME_PYTHON)
-		snprintf(text, sizeof text, "%s (%s)_[p]", name, profile_string(p, frame->file));
+	else if (frame_has_source(frame->kind) && frame->line)
+		snprintf(text, sizeof text, "%s (%s:%" PRIu32 ")%s", name, profile_string(p, frame->file), frame->line,
+			suffix_of(frame->kind));
+	else if (frame->kind == FRAME_PYTHON || (frame_has_source(frame->kind) && frame->file))
+		snprintf(text, sizeof text, "%s (%s)%s", name, profile_string(p, frame->file), suffix_of(frame->kind));
+	else if (frame_has_source(frame->kind))
+		snprintf(text, sizeof text, "%s%s", name, suffix_of(frame->kind));
 	else if (*name)
 		snprintf(text, sizeof text, "%s", name);
 	else if (frame->kind == FRAME_NATIVE && *file)
