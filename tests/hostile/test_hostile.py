@@ -20,7 +20,7 @@ import pytest
 from harness import BIN, Service, alive, check_profile_pair, descendants, running, wait_for
 
 HOSTILE = Path(os.environ.get("BULKHEAD_HOSTILE", harness.WORKLOADS.parent / "hostile")).resolve()
-WORKERS = ("opener", "sampler", "native", "merge", "python")
+WORKERS = ("opener", "sampler", "native", "merge", "python", "java")
 
 SIGNAL, PROTOCOL, SANDBOX, EXIT = {"signal"}, {"protocol"}, {"sandbox"}, {"exit"}
 REQUESTS = {"requests", "protocol"}

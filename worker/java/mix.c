@@ -1,0 +1,147 @@
+#include "java/java.h"
+
+#include "common/clock.h"
+#include "kit/collect.h"
+
+#include <errno.h>
+
+/* Of the walk at hand, by the frame's place: the unwinder is followed by `java_mix` before the next sample is walked. */
+static struct java_note notes[UNWIND_MAX_FRAMES];
+
+bool java_made(struct target *t, uint64_t pc)
+{
+	const struct java_process *p = atomic_load(&t->runtime);
+	return p && p->ready && java_heap_of(&p->vm.heaps, pc);
+}
+
+int java_step_made(struct target *t, const struct unwind_env *env, struct unwind_made *made)
+{
+	struct java_process *p = atomic_load(&t->runtime);
+	if (!p || made->index >= UNWIND_MAX_FRAMES)
+		return UNWIND_NO_RULE;
+	p->vm.now_ns = monotonic_ns();
+	return java_step(&p->vm, env, made, &notes[made->index], &p->trouble);
+}
+
+struct job {
+	struct java_process *process;
+	const struct native_stack *stack;
+	struct mixed *out;
+	size_t limit;
+	bool torn, unreadable;
+};
+
+static bool put(struct job *job, uint32_t frame)
+{
+	if (job->out->n >= job->limit)
+		return false;
+	job->out->frames[job->out->n++] = frame;
+	return true;
+}
+
+static bool put_stub(struct job *job, const struct java_note *note)
+{
+	struct java_known *known = note->known;
+	const char *name = note->kind == JAVA_NOTE_CALL_STUB ? "call_stub" : known->name;
+	static struct collect_source call_stub;
+	struct collect_source *ids = note->kind == JAVA_NOTE_CALL_STUB ? &call_stub : &known->ids;
+	return put(job, collect_source_frame(FRAME_JIT, ids, name, "", 0, 0));
+}
+
+static bool put_method(struct job *job, enum frame_kind kind, uint64_t address, int32_t bci)
+{
+	struct java_vm *vm = &job->process->vm;
+	struct java_named *named;
+	int r = java_vm_method(vm, address, &named);
+	if (r) {
+		*(r == -EINVAL ? &job->torn : &job->unreadable) = true;
+		return put(job, collect_synthetic_frame("[java: a method that cannot be read]"));
+	}
+	const struct java_method *m = &named->method;
+	/* Before the first bytecode is where the method begins, as HotSpot itself has it. */
+	uint32_t lowest,
+		line = m->lines ? java_line(m->lines, m->nlines, vm->layout.excluded, bci < 0 ? 0 : bci, &lowest) : 0;
+	return put(job, collect_source_frame(kind, &named->ids, m->name, m->file, line, m->first_line));
+}
+
+/* One frame of compiled code: the methods that were inlined where it is, innermost first. */
+static bool put_compiled(struct job *job, const struct java_note *note)
+{
+	static struct java_scope scopes[JAVA_INLINED_MAX];
+	struct java_known *known = note->known;
+	const struct java_blob *b = &known->blob;
+	bool c1 = b->level >= 1 && b->level <= 3;
+	enum frame_kind outermost = c1 ? FRAME_JAVA_C1 : FRAME_JAVA_JIT;
+	int n = b->kind == JAVA_BLOB_NATIVE ? 0 : java_vm_scopes(&job->process->vm, known);
+	if (n == -ESTALE)
+		job->torn = true;
+	else if (!n && b->kind != JAVA_BLOB_NATIVE && note->pc >= b->code)
+		n = java_scopes_at(
+			&job->process->vm.layout, &known->scopes, (uint32_t)(note->pc - b->code), false, scopes);
+	if (n <= 0)
+		return put_method(job, outermost, b->method, -1);
+	for (int i = 0; i < n; i++)
+		if (!put_method(job, i + 1 < n ? FRAME_JAVA_INLINED : outermost, scopes[i].method, scopes[i].bci))
+			return false;
+	return true;
+}
+
+static bool put_frame(struct job *job, size_t i)
+{
+	const struct java_note *note = &notes[i];
+	if (!job->stack->frames[i].made)
+		return put(job, sample_native_frame(job->stack->target, &job->stack->frames[i]));
+	switch (note->kind) {
+	case JAVA_NOTE_COMPILED:
+		return put_compiled(job, note);
+	case JAVA_NOTE_INTERPRETED:
+		return put_method(job, FRAME_JAVA_INTERPRETED, note->method, note->bci);
+	case JAVA_NOTE_STUB:
+	case JAVA_NOTE_CALL_STUB:
+		return put_stub(job, note);
+	case JAVA_NOTE_BARRIER:
+		return put(job, collect_synthetic_frame("[java: callers of a virtual thread that are in the heap]"));
+	default:
+		return put(job, collect_synthetic_frame("[java: code that is not known]"));
+	}
+}
+
+/* What is to be said of a stack that ends too early, and what it counts as; NULL: what the walk has said. */
+static const char *ending_of(const struct job *job, enum counter *ret)
+{
+	const struct native_stack *s = job->stack;
+	bool in_java = !s->whole && s->n && s->frames[s->n - 1].made;
+	enum java_trouble trouble = in_java ? job->process->trouble : JAVA_TROUBLE_NONE;
+	if (trouble == JAVA_TROUBLE_TORN || job->torn) {
+		*ret = COUNTER_torn;
+		return "[java: code that is no longer there]";
+	}
+	if (trouble == JAVA_TROUBLE_UNREADABLE || job->unreadable) {
+		*ret = COUNTER_unreadable;
+		return "[java: not readable]";
+	}
+	return NULL;
+}
+
+enum counter java_mix(
+	const struct native_stack *stack, const uint8_t *captured, size_t n, struct mixed *out, const char **ret_words)
+{
+	struct job job = { atomic_load(&stack->target->runtime), stack, out, .limit = out->n + JAVA_FRAMES_MAX };
+	(void)captured;
+	(void)n;
+	(void)ret_words;
+	if (!job.process)
+		return COUNTER_unreadable;
+	if (job.limit > out->max - 1)
+		job.limit = out->max - 1;
+	for (size_t i = 0; i < stack->n; i++)
+		if (!put_frame(&job, i)) {
+			out->frames[out->n++] = collect_synthetic_frame("[deeper than was read]");
+			out->outcome = COUNTER_truncated;
+			return COUNTER_complete;
+		}
+	const char *words = ending_of(&job, &out->outcome);
+	if (words || stack->ending)
+		out->frames[out->n++] = collect_synthetic_frame(words ? words : stack->ending);
+	return COUNTER_complete;
+}

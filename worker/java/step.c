@@ -1,0 +1,389 @@
+#include "java/step.h"
+
+#include "java/x86.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum {
+	WORD = 8,
+	RECORD_MAX = 1 << 20,      /* bytes: a frame record farther from the stack pointer is none */
+	ENTRY_MAX = 64 << 10,      /* bytes of arguments that a frame being made has moved */
+	STUB_MAX = 64 << 10,       /* bytes of one routine */
+	INTERPRETER_SENDER_SP = 1, /* words below the frame pointer (src/hotspot/cpu/x86/frame_x86.hpp): */
+	INTERPRETER_METHOD = 3,
+	INTERPRETER_BYTECODE = 8,
+	/* An entry frame, below its frame pointer (stubGenerator_x86_64.cpp, call stub): */
+	ENTRY_CALL_WRAPPER = 6,
+	ENTRY_RBX,
+	ENTRY_R12,
+	ENTRY_R13,
+	ENTRY_R14,
+	ENTRY_R15,
+};
+
+struct step {
+	struct java_vm *vm;
+	const struct unwind_env *env;
+	struct regs *regs;
+	struct java_known *known;
+	struct java_note *note;
+	enum java_trouble trouble;
+	uint64_t pc, sp, fp; /* fp 0: not known */
+	bool exact;
+};
+
+static int read_stack(const struct step *s, uint64_t address, void *buf, size_t n)
+{
+	return s->env->read(s->env->context, address, buf, n);
+}
+
+static int read_code(const struct step *s, uint64_t address, void *buf, size_t n)
+{
+	return java_read(&s->vm->memory, address, buf, n);
+}
+
+static int undecided(struct step *s)
+{
+	s->trouble = JAVA_TROUBLE_UNDECIDED;
+	return UNWIND_NO_RULE;
+}
+
+static int to_caller(struct step *s, uint64_t pc, uint64_t sp, uint64_t fp)
+{
+	struct regs caller = { .known = 0 };
+	regs_set(&caller, REG_PC, pc);
+	regs_set(&caller, REG_SP, sp);
+	regs_set(&caller, REG_FP, fp);
+	*s->regs = caller;
+	return UNWIND_CALLER;
+}
+
+/* The caller of a frame whose return address is at `at`. */
+static int by_return(struct step *s, uint64_t at, uint64_t fp)
+{
+	uint64_t pc;
+	if (read_stack(s, at, &pc, sizeof pc) < 0)
+		return UNWIND_NO_MEMORY;
+	return to_caller(s, pc, at + WORD, fp);
+}
+
+/* The same, with the caller's frame pointer below the return address. */
+static int by_record(struct step *s, uint64_t at)
+{
+	uint64_t record[2];
+	if (read_stack(s, at, record, sizeof record) < 0)
+		return UNWIND_NO_MEMORY;
+	return to_caller(s, record[1], at + sizeof record, record[0]);
+}
+
+static bool has_record(const struct step *s)
+{
+	return s->fp >= s->sp && s->fp - s->sp <= RECORD_MAX && s->fp % WORD == 0;
+}
+
+static int by(struct step *s, enum x86_frame frame)
+{
+	uint32_t bytes = s->known->blob.frame_bytes;
+	switch (frame) {
+	case X86_STANDS:
+		return bytes >= 2 * WORD ? by_record(s, s->sp + bytes - 2 * WORD) : by_return(s, s->sp, s->fp);
+	case X86_UNSAVED:
+		return by_return(s, s->sp + bytes - WORD, s->fp);
+	case X86_RETURN:
+		return by_return(s, s->sp, s->fp);
+	case X86_PUSHED:
+		return by_record(s, s->sp);
+	case X86_RECORD:
+		return has_record(s) ? by_record(s, s->fp) : undecided(s);
+	default:
+		return undecided(s);
+	}
+}
+
+/* What the instructions in front of the interrupted one have made of the stack. */
+static enum x86_frame by_prologue(const struct step *s, uint64_t entry)
+{
+	uint8_t code[X86_PROLOGUE_MAX];
+	uint64_t n = s->pc - entry;
+	if (n > sizeof code || s->known->blob.frame_bytes < 2 * WORD)
+		return n > sizeof code ? X86_STANDS : X86_RETURN;
+	return read_code(s, entry, code, n) < 0 ? X86_UNKNOWN : x86_prologue(code, n, s->known->blob.frame_bytes);
+}
+
+static enum x86_frame by_epilogue(const struct step *s)
+{
+	uint8_t code[X86_BEFORE + X86_BEHIND];
+	if (read_code(s, s->pc - X86_BEFORE, code, sizeof code) < 0)
+		return X86_UNKNOWN;
+	return x86_epilogue(code + X86_BEFORE);
+}
+
+static int step_compiled(struct step *s)
+{
+	const struct java_blob *b = &s->known->blob;
+	uint64_t original;
+	*s->note = (struct java_note) { JAVA_NOTE_COMPILED, s->known, s->pc, s->exact, 0, -1 };
+	/* A caller whose frame is to be interpreted is returned to elsewhere; where it really called is kept in its frame. */
+	if (!s->exact && (s->pc == b->deopt || s->pc == b->deopt_mh)) {
+		if (read_stack(s, s->sp + b->original_pc, &original, sizeof original) < 0)
+			return UNWIND_NO_MEMORY;
+		if (original >= b->code && original < b->code_end)
+			s->note->pc = original;
+	}
+	if (!b->frame_bytes)
+		return by(s, X86_RETURN);
+	enum x86_frame frame = X86_STANDS;
+	if (s->exact && s->pc < b->entry)
+		frame = X86_RETURN;
+	else if (s->exact && s->pc < b->frame_complete)
+		frame = by_prologue(s, b->entry);
+	else if (s->exact)
+		frame = by_epilogue(s);
+	return by(s, frame);
+}
+
+/* The bytecode that a pointer is in: its index, or -1. */
+static int32_t index_of(const struct java_method *m, uint64_t bytecode)
+{
+	return bytecode - m->codes < m->code_size ? (int32_t)(bytecode - m->codes) : -1;
+}
+
+static bool is_call(const struct step *s, uint64_t pc)
+{
+	uint8_t code[X86_CALL_MAX];
+	int32_t distance;
+	return java_heap_of(&s->vm->heaps, pc) && !read_code(s, pc - sizeof code, code, sizeof code) &&
+	       x86_call_before(code + sizeof code, &distance) != X86_NO_CALL;
+}
+
+/* An address at which somebody waits for Java code to return. */
+static bool is_return_address(const struct step *s, uint64_t pc)
+{
+	return pc == s->vm->call_stub_return || is_call(s, pc) ||
+	       (java_heap_of(&s->vm->heaps, pc) &&
+		       java_heap_of(&s->vm->heaps, pc) == java_heap_of(&s->vm->heaps, s->pc));
+}
+
+static void note_interpreted(struct step *s, uint64_t method, int32_t bci)
+{
+	*s->note = (struct java_note) { JAVA_NOTE_INTERPRETED, s->known, s->pc, s->exact, method, bci };
+}
+
+/* A frame that stands, at rbp. */
+static int step_interpreter_frame(struct step *s, uint64_t bytecode)
+{
+	uint64_t below[INTERPRETER_BYTECODE], record[2];
+	struct java_named *named;
+	if (!has_record(s))
+		return undecided(s);
+	if (read_stack(s, s->fp - sizeof below, below, sizeof below) < 0 ||
+		read_stack(s, s->fp, record, sizeof record) < 0)
+		return UNWIND_NO_MEMORY;
+	uint64_t method = below[INTERPRETER_BYTECODE - INTERPRETER_METHOD],
+		 sender = below[INTERPRETER_BYTECODE - INTERPRETER_SENDER_SP];
+	if (sender <= s->fp || sender - s->fp > RECORD_MAX || java_vm_method(s->vm, method, &named) < 0)
+		return undecided(s);
+	int32_t bci = bytecode ? index_of(&named->method, bytecode) : -1;
+	if (bci < 0)
+		bci = index_of(&named->method, below[0]);
+	if (bci < 0 && named->method.code_size)
+		return undecided(s);
+	note_interpreted(s, method, bci);
+	return to_caller(s, record[1], sender, record[0]);
+}
+
+/* The end of a return: the frame is gone, and the caller's stack pointer is in rbx, the return address on the stack or in r13
+ * (InterpreterMacroAssembler::remove_activation). -ENOENT: it is not there. */
+static int step_interpreter_return(struct step *s)
+{
+	static const uint8_t pop[] = { 0x41, 0x5d, 0x48, 0x8b, 0xe3 }, move[] = { 0x48, 0x8b, 0xe3, 0x41, 0xff, 0xe5 },
+			     jump[] = { 0x41, 0xff, 0xe5 };
+	uint8_t code[8];
+	uint64_t rbx = s->regs->r[DWARF_RBX], r13 = s->regs->r[DWARF_R13], pc = r13;
+	if (read_code(s, s->pc, code, sizeof code) < 0)
+		return -ENOENT;
+	if (!memcmp(code, pop, sizeof pop)) {
+		if (read_stack(s, s->sp, &pc, sizeof pc) < 0)
+			return UNWIND_NO_MEMORY;
+	} else if (!memcmp(code, jump, sizeof jump)) {
+		rbx = s->sp;
+	} else if (memcmp(code, move, sizeof move)) {
+		return -ENOENT;
+	}
+	if (rbx < s->sp || rbx - s->sp > RECORD_MAX || !is_return_address(s, pc))
+		return -ENOENT;
+	*s->note = (struct java_note) { JAVA_NOTE_STUB, s->known, s->pc, s->exact, 0, -1 };
+	return to_caller(s, pc, rbx, s->fp);
+}
+
+/* The entry of a method: rbx is the method, r13 the caller's stack pointer, and the frame is not there yet. The return address is on the
+ * stack, or in rax while the locals are made room for. -ENOENT: it is not that. */
+static int step_interpreter_entry(struct step *s)
+{
+	uint64_t method = s->regs->r[DWARF_RBX], sender = s->regs->r[DWARF_R13], rax = s->regs->r[DWARF_RAX], top,
+		 record[2];
+	struct java_named *named;
+	if (sender <= s->sp || sender - s->sp > ENTRY_MAX || sender % WORD || java_vm_method(s->vm, method, &named) < 0)
+		return -ENOENT;
+	note_interpreted(s, method, named->method.code_size ? 0 : -1);
+	if (s->fp >= s->sp && s->fp < sender) {
+		if (read_stack(s, s->fp, record, sizeof record) < 0)
+			return UNWIND_NO_MEMORY;
+		return is_return_address(s, record[1]) ? to_caller(s, record[1], sender, record[0]) : undecided(s);
+	}
+	if (read_stack(s, s->sp, &top, sizeof top) < 0)
+		return UNWIND_NO_MEMORY;
+	if (is_return_address(s, top))
+		return to_caller(s, top, sender, s->fp);
+	return is_return_address(s, rax) ? to_caller(s, rax, sender, s->fp) : undecided(s);
+}
+
+static int step_interpreter(struct step *s)
+{
+	if (!s->exact)
+		return step_interpreter_frame(s, 0);
+	int r = step_interpreter_return(s);
+	if (r == -ENOENT)
+		r = step_interpreter_entry(s);
+	return r == -ENOENT ? step_interpreter_frame(s, s->regs->r[DWARF_R13]) : r;
+}
+
+/* Between two conventions: the return address is on the stack, or in rax while arguments are moved. A c2i adapter has kept the caller's
+ * stack pointer in r13. */
+static int step_adapter(struct step *s)
+{
+	uint64_t top, rax = s->regs->r[DWARF_RAX], sender = s->regs->r[DWARF_R13];
+	if (!s->exact)
+		return undecided(s);
+	if (read_stack(s, s->sp, &top, sizeof top) < 0)
+		return UNWIND_NO_MEMORY;
+	uint64_t pc = is_return_address(s, top) ? top : rax;
+	if (!is_return_address(s, pc))
+		return undecided(s);
+	bool kept = sender >= s->sp && sender - s->sp <= ENTRY_MAX && sender % WORD == 0;
+	return to_caller(s, pc, kept ? sender : s->sp + WORD, s->fp);
+}
+
+/* Where a call that returns to `pc` leads, if it leads into this blob; 0: it does not, or that is not known. */
+static uint64_t called_by(const struct step *s, uint64_t pc)
+{
+	uint8_t code[X86_CALL_MAX];
+	int32_t distance;
+	if (!java_heap_of(&s->vm->heaps, pc) || read_code(s, pc - sizeof code, code, sizeof code) < 0 ||
+		x86_call_before(code + sizeof code, &distance) != X86_DIRECT_CALL)
+		return 0;
+	uint64_t target = pc + (uint64_t)(int64_t)distance;
+	return target <= s->pc && s->pc - target < STUB_MAX && target >= s->known->blob.code ? target : 0;
+}
+
+/* A routine of a stub blob of which only the code is known. Whoever called it says where it begins, and that says whether it has a frame
+ * record. */
+static int step_routine(struct step *s)
+{
+	uint64_t top, record[2] = { 0 };
+	uint8_t first = 0;
+	enum { PUSH_RBP = 0x55 };
+	if (by_epilogue(s) == X86_RETURN)
+		return by(s, X86_RETURN);
+	if (read_stack(s, s->sp, &top, sizeof top) < 0)
+		return UNWIND_NO_MEMORY;
+	uint64_t entry = called_by(s, top);
+	if (entry && !read_code(s, entry, &first, 1) && (first != PUSH_RBP || s->pc == entry))
+		return by(s, X86_RETURN);
+	if (!read_stack(s, s->sp + WORD, record, WORD) && (entry = called_by(s, record[0])) && s->pc == entry + 1)
+		return by(s, X86_PUSHED);
+	if (has_record(s) && !read_stack(s, s->fp, record, sizeof record) &&
+		(called_by(s, record[1]) || is_return_address(s, record[1])))
+		return by(s, X86_RECORD);
+	return is_call(s, top) ? by(s, X86_RETURN) : undecided(s);
+}
+
+/* Native code is called from here, and Java from there: the caller's registers are in fixed places. */
+static int step_call_stub(struct step *s)
+{
+	static const struct {
+		uint8_t reg, below;
+	} saved[] = { { DWARF_RBX, ENTRY_RBX }, { DWARF_R12, ENTRY_R12 }, { DWARF_R13, ENTRY_R13 },
+		{ DWARF_R14, ENTRY_R14 }, { DWARF_R15, ENTRY_R15 } };
+	const struct java_layout *l = &s->vm->layout;
+	uint64_t words[ENTRY_R15];
+	s->note->kind = JAVA_NOTE_CALL_STUB;
+	if (!has_record(s))
+		return undecided(s);
+	bool readable = !read_stack(s, s->fp - sizeof words, words, sizeof words);
+	int r = by(s, X86_RECORD);
+	if (r != UNWIND_CALLER || !readable || !java_has(l, JAVA_constant_call_wrapper) ||
+		(int64_t)l->of[JAVA_constant_call_wrapper].value != -ENTRY_CALL_WRAPPER)
+		return r;
+	for (size_t i = 0; i < sizeof saved / sizeof *saved; i++)
+		regs_set(s->regs, saved[i].reg, words[ENTRY_R15 - saved[i].below]);
+	return r;
+}
+
+static int step_stub(struct step *s)
+{
+	static const uint8_t enter[] = { 0x55, 0x48, 0x8b, 0xec };
+	const struct java_blob *b = &s->known->blob;
+	uint8_t code[sizeof enter];
+	*s->note = (struct java_note) { JAVA_NOTE_STUB, s->known, s->pc, s->exact, 0, -1 };
+	if (!s->exact && s->pc == s->vm->call_stub_return)
+		return step_call_stub(s);
+	if (b->frame_bytes < 2 * WORD)
+		return s->exact ? step_routine(s) : by(s, X86_RECORD);
+	if (!s->exact)
+		return by(s, X86_STANDS);
+	enum x86_frame frame = by_epilogue(s);
+	if (frame != X86_STANDS)
+		return by(s, frame);
+	/* Whatever is pushed behind it, a frame that begins with a record is found by it. */
+	bool enters = !read_code(s, b->code, code, sizeof code) && !memcmp(code, enter, sizeof enter);
+	if (enters && s->pc >= b->code + sizeof enter)
+		return by(s, has_record(s) ? X86_RECORD : X86_STANDS);
+	if (s->pc < b->code + X86_PROLOGUE_MAX)
+		frame = by_prologue(s, b->code);
+	return by(s, frame == X86_UNKNOWN ? X86_STANDS : frame);
+}
+
+int java_step(struct java_vm *vm, const struct unwind_env *env, struct unwind_made *made, struct java_note *note,
+	enum java_trouble *ret_trouble)
+{
+	const struct regs *regs = made->regs;
+	struct step s = { .vm = vm,
+		.env = env,
+		.regs = made->regs,
+		.note = note,
+		.pc = regs->r[REG_PC],
+		.sp = regs->r[REG_SP],
+		.fp = regs_known(regs, REG_FP) ? regs->r[REG_FP] : 0,
+		.exact = made->exact };
+	*note = (struct java_note) { .kind = JAVA_NOTE_NONE };
+	/* A return address may be behind the last byte of its caller. */
+	int r = java_vm_blob(vm, made->exact ? s.pc : s.pc - 1, &s.known);
+	if (r) {
+		*ret_trouble =
+			r == -ENOENT || r == -ESTALE || r == -EINVAL ? JAVA_TROUBLE_TORN : JAVA_TROUBLE_UNREADABLE;
+		return UNWIND_NO_RULE;
+	}
+	switch (s.known->blob.kind) {
+	case JAVA_BLOB_COMPILED:
+	case JAVA_BLOB_NATIVE:
+		r = step_compiled(&s);
+		break;
+	case JAVA_BLOB_INTERPRETER:
+		r = step_interpreter(&s);
+		break;
+	case JAVA_BLOB_ADAPTER:
+		*note = (struct java_note) { JAVA_NOTE_STUB, s.known, s.pc, s.exact, 0, -1 };
+		r = step_adapter(&s);
+		break;
+	case JAVA_BLOB_VTABLE:
+		*note = (struct java_note) { JAVA_NOTE_STUB, s.known, s.pc, s.exact, 0, -1 };
+		r = by(&s, X86_RETURN);
+		break;
+	default:
+		r = step_stub(&s);
+	}
+	*ret_trouble = r == UNWIND_CALLER ? JAVA_TROUBLE_NONE : s.trouble;
+	return r;
+}

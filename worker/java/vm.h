@@ -1,0 +1,65 @@
+/* What is known of one process's virtual machine: its layout, its code heaps, and what was read of its code and methods, remembered.
+ * Code and methods are freed and their memory is used anew: what is remembered is looked at again after a while, and dropped when it is
+ * another's. Main thread. */
+#ifndef JAVA_VM_H
+#define JAVA_VM_H
+
+#include "java/code.h"
+#include "java/layout.h"
+#include "java/method.h"
+#include "kit/collect.h"
+#include "kit/table.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+	JAVA_LOOK_AGAIN_MS = 50, /* code that was seen longer ago is looked at again before it is believed */
+	JAVA_METHOD_AGAIN_MS = 500,
+};
+
+/* A blob that is remembered. */
+struct java_known {
+	struct java_blob blob;
+	char name[JAVA_BLOB_NAME];
+	int64_t seen_ns;
+	uint8_t *tables; /* owned: pcs, scopes, metadata; NULL: not read */
+	struct java_scopes scopes;
+	bool tables_tried;
+	struct collect_source ids; /* of its name */
+};
+
+struct java_named {
+	struct java_method method;
+	int64_t seen_ns;
+	bool gone; /* its memory is another's */
+	struct collect_source ids;
+};
+
+struct java_vm {
+	struct java_layout layout;
+	struct java_heaps heaps;
+	struct java_memory memory;
+	uint64_t call_stub_return, continuation_return; /* addresses of code; 0: none */
+	struct table by_segment;                        /* segment of a heap -> struct java_known * */
+	struct table by_address;                        /* of the blob, likewise */
+	struct table methods;                           /* address -> struct java_named * */
+	size_t bytes;                                   /* that are held */
+	int64_t now_ns;                                 /* CLOCK_MONOTONIC: of the sample at hand */
+	uint64_t torn;                                  /* code or methods that had become others */
+};
+
+/* What was remembered is freed; the vm is the caller's. */
+void java_vm_forget(struct java_vm *vm);
+size_t java_vm_memory(void); /* bytes, of all */
+
+/* The blob around an address in a code heap. 0; -ENOENT: no code is there; -ESTALE: it has become another's since it was last seen (and
+ * the next look finds that); -EINVAL, -ENOMEM, or what a read said. Valid until java_vm_forget. */
+int java_vm_blob(struct java_vm *vm, uint64_t pc, struct java_known **ret);
+/* The tables of a compiled method; read the first time. 0, -ESTALE, -ENOENT (it has none that can be read). */
+int java_vm_scopes(struct java_vm *vm, struct java_known *known);
+/* 0; -EINVAL: not a method; or what a read said. Valid until java_vm_forget. */
+int java_vm_method(struct java_vm *vm, uint64_t address, struct java_named **ret);
+
+#endif

@@ -1,0 +1,40 @@
+/* What HotSpot's machine code for x86-64 says of the stack where a thread was interrupted in it: whether the frame is being made,
+ * stands, or is gone. Only the few forms of instructions are known that HotSpot begins and ends its code with
+ * (src/hotspot/cpu/x86: MachPrologNode and MachEpilogNode in x86_64.ad, C1_MacroAssembler::build_frame, the stubs' enter and leave). */
+#ifndef JAVA_X86_H
+#define JAVA_X86_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+	X86_BEFORE = 16, /* bytes in front of the instruction that are looked at */
+	X86_BEHIND = 32,
+	X86_PROLOGUE_MAX = 128, /* bytes of code that a prologue may have */
+	X86_CALL_MAX = 7,       /* bytes of a call instruction */
+};
+
+/* Where the return address is. */
+enum x86_frame {
+	X86_UNKNOWN,
+	X86_STANDS, /* the frame is as large as it gets: the return address is in its uppermost word, the caller's rbp below */
+	X86_UNSAVED, /* likewise in its uppermost word, but rbp is still the caller's */
+	X86_RETURN,  /* at [rsp]; rbp is the caller's */
+	X86_PUSHED,  /* at [rsp + 8]; the caller's rbp is at [rsp] */
+	X86_RECORD,  /* at [rbp + 8]; the caller's rbp is at [rbp] */
+};
+
+/* By the instructions from the entry up to the interrupted one (n bytes). `frame`: bytes of the whole frame, with the return
+ * address. */
+enum x86_frame x86_prologue(const uint8_t *code, size_t n, uint32_t frame);
+
+/* By the instructions around the interrupted one, at `code`, with X86_BEFORE bytes before and X86_BEHIND from it on: X86_STANDS unless it is in an
+ * epilogue. */
+enum x86_frame x86_epilogue(const uint8_t *code);
+
+/* Whether the bytes that end at `end` (X86_CALL_MAX of them) can be a call. A direct one: where it leads, from its own end. */
+enum x86_call { X86_NO_CALL, X86_CALL, X86_DIRECT_CALL };
+enum x86_call x86_call_before(const uint8_t *end, int32_t *ret_distance);
+
+#endif
