@@ -239,6 +239,23 @@ static int step_interpreter_entry(struct step *s)
 	return is_return_address(s, rax) ? to_caller(s, rax, sender, s->fp) : undecided(s);
 }
 
+/* A little later in the entry: the record is there, and the caller's stack pointer, but not all that comes below; r13 is at the first
+ * bytecode already. -ENOENT: it is not that. */
+static int step_interpreter_half(struct step *s)
+{
+	uint64_t method = s->regs->r[DWARF_RBX], sender, record[2];
+	struct java_named *named;
+	if (!has_record(s) || s->fp - s->sp >= INTERPRETER_BYTECODE * WORD || s->fp - s->sp < WORD ||
+		java_vm_method(s->vm, method, &named) < 0)
+		return -ENOENT;
+	if (read_stack(s, s->fp - WORD, &sender, sizeof sender) < 0 || read_stack(s, s->fp, record, sizeof record) < 0)
+		return UNWIND_NO_MEMORY;
+	if (sender <= s->fp || sender - s->fp > RECORD_MAX || !is_return_address(s, record[1]))
+		return -ENOENT;
+	note_interpreted(s, method, named->method.code_size ? 0 : -1);
+	return to_caller(s, record[1], sender, record[0]);
+}
+
 static int step_interpreter(struct step *s)
 {
 	if (!s->exact)
@@ -246,6 +263,8 @@ static int step_interpreter(struct step *s)
 	int r = step_interpreter_return(s);
 	if (r == -ENOENT)
 		r = step_interpreter_entry(s);
+	if (r == -ENOENT)
+		r = step_interpreter_half(s);
 	return r == -ENOENT ? step_interpreter_frame(s, s->regs->r[DWARF_R13]) : r;
 }
 
