@@ -296,6 +296,13 @@ static uint64_t called_by(const struct step *s, uint64_t pc)
 	return target <= s->pc && s->pc - target < STUB_MAX && target >= s->known->blob.code ? target : 0;
 }
 
+/* Native code that calls into a code heap: to flush an instruction cache, say. */
+static bool is_native(const struct step *s, uint64_t pc)
+{
+	struct unwind_code code = { 0 };
+	return pc && !s->env->code(s->env->context, pc - 1, &code) && !code.made && code.cfi;
+}
+
 /* A routine of a stub blob of which only the code is known. Whoever called it says where it begins, and that says whether it has a frame
  * record. */
 static int step_routine(struct step *s)
@@ -315,7 +322,26 @@ static int step_routine(struct step *s)
 	if (has_record(s) && !read_stack(s, s->fp, record, sizeof record) &&
 		(called_by(s, record[1]) || is_return_address(s, record[1])))
 		return by(s, X86_RECORD);
-	return is_call(s, top) ? by(s, X86_RETURN) : undecided(s);
+	return is_call(s, top) || is_native(s, top) ? by(s, X86_RETURN) : undecided(s);
+}
+
+/* A routine that has called native code. It has a frame record, or it is one of the few that have nothing but their return address on the
+ * stack (forward exception), below which MacroAssembler::call_VM_leaf may have put a word, to be aligned. */
+static int step_calling_routine(struct step *s)
+{
+	static const uint8_t unaligned[] = { 0x48, 0x83, 0xc4, 0x08 }; /* add $8, %rsp */
+	uint8_t code[sizeof unaligned];
+	uint64_t top[2], record[2];
+	if (read_stack(s, s->sp, top, sizeof top) < 0)
+		return UNWIND_NO_MEMORY;
+	if (is_call(s, top[0]))
+		return by(s, X86_RETURN);
+	if (is_call(s, top[1]) && !read_code(s, s->pc, code, sizeof code) && !memcmp(code, unaligned, sizeof code))
+		return by_return(s, s->sp + WORD, s->fp);
+	/* The barrier at a compiled method's entry has put a word of its own between its record and its return address. */
+	if (has_record(s) && !read_stack(s, s->fp, record, sizeof record) && record[1] == UINT64_MAX)
+		return by_return(s, s->fp + sizeof record, record[0]);
+	return by(s, X86_RECORD);
 }
 
 /* Native code is called from here, and Java from there: the caller's registers are in fixed places. */
@@ -348,8 +374,14 @@ static int step_stub(struct step *s)
 	*s->note = (struct java_note) { JAVA_NOTE_STUB, s->known, s->pc, s->exact, 0, -1 };
 	if (!s->exact && s->pc == s->vm->call_stub_return)
 		return step_call_stub(s);
+	/* The outermost frame of a virtual thread that is not in the heap returns to a routine that fetches more of them. Its frame pointer is
+	 * that of the frame in which the carrier entered the thread. */
+	if (!s->exact && s->vm->continuation_return && !b->frame_bytes && !is_call(s, s->pc)) {
+		s->note->kind = JAVA_NOTE_BARRIER;
+		return by(s, X86_RECORD);
+	}
 	if (b->frame_bytes < 2 * WORD)
-		return s->exact ? step_routine(s) : by(s, X86_RECORD);
+		return s->exact ? step_routine(s) : step_calling_routine(s);
 	if (!s->exact)
 		return by(s, X86_STANDS);
 	enum x86_frame frame = by_epilogue(s);
@@ -390,6 +422,7 @@ int java_step(struct java_vm *vm, const struct unwind_env *env, struct unwind_ma
 		r = step_compiled(&s);
 		break;
 	case JAVA_BLOB_INTERPRETER:
+		*note = (struct java_note) { JAVA_NOTE_STUB, s.known, s.pc, s.exact, 0, -1 };
 		r = step_interpreter(&s);
 		break;
 	case JAVA_BLOB_ADAPTER:
