@@ -80,7 +80,8 @@ static const char *type_of(uint8_t width)
 	return width == 1 ? "CompLevel" : width == 2 ? "u2" : width == 4 ? "int" : "address";
 }
 
-static void put_struct(struct machine *m, const char *type, const char *field, uint8_t width, bool is_static, uint64_t value)
+static void put_struct(
+	struct machine *m, const char *type, const char *field, uint8_t width, bool is_static, uint64_t value)
 {
 	uint64_t row = m->rows;
 	java_image_word(&m->image, row, put_name(m, type));

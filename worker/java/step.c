@@ -94,6 +94,8 @@ static int by(struct step *s, enum x86_frame frame)
 		return by_return(s, s->sp, s->fp);
 	case X86_PUSHED:
 		return by_record(s, s->sp);
+	case X86_POPPED:
+		return s->exact ? to_caller(s, s->regs->r[DWARF_RDX], s->sp, s->fp) : undecided(s);
 	case X86_RECORD:
 		return has_record(s) ? by_record(s, s->fp) : undecided(s);
 	default:
@@ -111,12 +113,12 @@ static enum x86_frame by_prologue(const struct step *s, uint64_t entry)
 	return read_code(s, entry, code, n) < 0 ? X86_UNKNOWN : x86_prologue(code, n, s->known->blob.frame_bytes);
 }
 
-static enum x86_frame by_epilogue(const struct step *s)
+static enum x86_frame by_end(const struct step *s, enum x86_frame (*end)(const uint8_t *code))
 {
 	uint8_t code[X86_BEFORE + X86_BEHIND];
 	if (read_code(s, s->pc - X86_BEFORE, code, sizeof code) < 0)
 		return X86_UNKNOWN;
-	return x86_epilogue(code + X86_BEFORE);
+	return end(code + X86_BEFORE);
 }
 
 static int step_compiled(struct step *s)
@@ -139,7 +141,7 @@ static int step_compiled(struct step *s)
 	else if (s->exact && s->pc < b->frame_complete)
 		frame = by_prologue(s, b->entry);
 	else if (s->exact)
-		frame = by_epilogue(s);
+		frame = by_end(s, x86_epilogue);
 	return by(s, frame);
 }
 
@@ -310,7 +312,7 @@ static int step_routine(struct step *s)
 	uint64_t top, record[2] = { 0 };
 	uint8_t first = 0;
 	enum { PUSH_RBP = 0x55 };
-	if (by_epilogue(s) == X86_RETURN)
+	if (by_end(s, x86_epilogue) == X86_RETURN)
 		return by(s, X86_RETURN);
 	if (read_stack(s, s->sp, &top, sizeof top) < 0)
 		return UNWIND_NO_MEMORY;
@@ -366,6 +368,22 @@ static int step_call_stub(struct step *s)
 	return r;
 }
 
+/* A virtual thread's frames are put below the frame in which its carrier entered it: a ContinuationEntry, whose words are of the heap, the
+ * stack and small numbers, then the frame pointer and the return address of that frame (gen_continuation_enter in
+ * sharedRuntime_x86_64.cpp; how large a ContinuationEntry is, 21 does not say). */
+static int step_barrier(struct step *s)
+{
+	enum { WORDS = 32 };
+	uint64_t words[WORDS];
+	size_t n = WORDS;
+	while (n > 2 && read_stack(s, s->sp, words, n * WORD) < 0)
+		n /= 2;
+	for (size_t i = 1; i < n; i++)
+		if (is_return_address(s, words[i]))
+			return to_caller(s, words[i], s->sp + (i + 1) * WORD, words[i - 1]);
+	return undecided(s);
+}
+
 static int step_stub(struct step *s)
 {
 	static const uint8_t enter[] = { 0x55, 0x48, 0x8b, 0xec };
@@ -374,17 +392,16 @@ static int step_stub(struct step *s)
 	*s->note = (struct java_note) { JAVA_NOTE_STUB, s->known, s->pc, s->exact, 0, -1 };
 	if (!s->exact && s->pc == s->vm->call_stub_return)
 		return step_call_stub(s);
-	/* The outermost frame of a virtual thread that is not in the heap returns to a routine that fetches more of them. Its frame pointer is
-	 * that of the frame in which the carrier entered the thread. */
-	if (!s->exact && s->vm->continuation_return && !b->frame_bytes && !is_call(s, s->pc)) {
+	/* The outermost frame of a virtual thread that is not in the heap returns to a routine that fetches more of them. */
+	if (!s->exact && !b->frame_bytes && strstr(s->known->name, "continuation") && !is_call(s, s->pc)) {
 		s->note->kind = JAVA_NOTE_BARRIER;
-		return by(s, X86_RECORD);
+		return step_barrier(s);
 	}
 	if (b->frame_bytes < 2 * WORD)
 		return s->exact ? step_routine(s) : step_calling_routine(s);
 	if (!s->exact)
 		return by(s, X86_STANDS);
-	enum x86_frame frame = by_epilogue(s);
+	enum x86_frame frame = by_end(s, x86_exit);
 	if (frame != X86_STANDS)
 		return by(s, frame);
 	/* Whatever is pushed behind it, a frame that begins with a record is found by it. */

@@ -162,6 +162,27 @@ enum x86_frame x86_epilogue(const uint8_t *code)
 	return X86_STANDS;
 }
 
+static bool is_jump(const uint8_t *code)
+{
+	code += *code == 0x41;
+	return code[0] == 0xff && (code[1] & 0xf8) == 0xe0;
+}
+
+enum x86_frame x86_exit(const uint8_t *code)
+{
+	enum { POP_RDX = 0x5a };
+	if (code[0] == POP_RBP && code[1] == POP_RDX && is_jump(code + 2))
+		return X86_PUSHED;
+	if (code[0] == POP_RDX && (is_jump(code + 1) || (code[-4] == 0x48 && code[-3] == 0x83 && code[-2] == 0xc4)))
+		return X86_RETURN;
+	if (is_jump(code) && code[-1] == POP_RDX)
+		return X86_POPPED;
+	for (const uint8_t *at = code - X86_BEFORE; at + 5 <= code; at++)
+		if (at[0] == 0x48 && at[1] == 0x83 && at[2] == 0xc4 && at[4] == POP_RDX)
+			return X86_POPPED;
+	return x86_epilogue(code);
+}
+
 enum x86_call x86_call_before(const uint8_t *end, int32_t *ret_distance)
 {
 	/* ff /2 with each length of its operand, and a prefix in front of it for r8 to r15, which does not matter */

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 enum {
-	X86_BEFORE = 16, /* bytes in front of the instruction that are looked at */
+	X86_BEFORE = 64, /* bytes in front of the instruction that are looked at */
 	X86_BEHIND = 32,
 	X86_PROLOGUE_MAX = 128, /* bytes of code that a prologue may have */
 	X86_CALL_MAX = 7,       /* bytes of a call instruction */
@@ -22,6 +22,7 @@ enum x86_frame {
 	X86_UNSAVED, /* likewise in its uppermost word, but rbp is still the caller's */
 	X86_RETURN,  /* at [rsp]; rbp is the caller's */
 	X86_PUSHED,  /* at [rsp + 8]; the caller's rbp is at [rsp] */
+	X86_POPPED,  /* in rdx: it was popped to be jumped away from; rbp is the caller's */
 	X86_RECORD,  /* at [rbp + 8]; the caller's rbp is at [rbp] */
 };
 
@@ -32,6 +33,9 @@ enum x86_frame x86_prologue(const uint8_t *code, size_t n, uint32_t frame);
 /* By the instructions around the interrupted one, at `code`, with X86_BEFORE bytes before and X86_BEHIND from it on: X86_STANDS unless it is in an
  * epilogue. */
 enum x86_frame x86_epilogue(const uint8_t *code);
+
+/* The same in a stub that ends by a jump to where its caller handles an exception: add $imm, %rsp; pop %rdx; ...; jmp *%reg. */
+enum x86_frame x86_exit(const uint8_t *code);
 
 /* Whether the bytes that end at `end` (X86_CALL_MAX of them) can be a call. A direct one: where it leads, from its own end. */
 enum x86_call { X86_NO_CALL, X86_CALL, X86_DIRECT_CALL };

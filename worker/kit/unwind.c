@@ -87,6 +87,15 @@ static int frame_address(const struct step *step, const struct cfi_row *row, uin
 	return 0;
 }
 
+/* In an epilogue, tables leave a register's rule as it was when the register has been popped already: its slot is below the stack pointer
+ * then, and the register has the caller's value again. */
+static bool is_popped(const struct step *step, unsigned reg, const struct cfi_rule *rule, uint64_t cfa)
+{
+	const struct regs *regs = step->regs;
+	return rule->how == CFI_OFFSET && step->exact && preserved >> reg & 1 && regs_known(regs, reg) &&
+	       regs_known(regs, REG_SP) && cfa + (uint64_t)(int64_t)rule->value < regs->r[REG_SP];
+}
+
 static int by_row(struct step *step, const struct cfi_row *row)
 {
 	const struct cfi_rule *ra = &row->rule[REG_PC];
@@ -116,6 +125,8 @@ static int by_row(struct step *step, const struct cfi_row *row)
 			bool kept = row->signal_frame || (preserved >> i & 1);
 			if (kept && regs_known(step->regs, i))
 				regs_set(&caller, i, step->regs->r[i]);
+		} else if (is_popped(step, i, rule, cfa)) {
+			regs_set(&caller, i, step->regs->r[i]);
 		} else if (!recover(step, rule, cfa, &value)) {
 			regs_set(&caller, i, value);
 		}
