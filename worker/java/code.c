@@ -60,7 +60,7 @@ const struct java_heap *java_heap_of(const struct java_heaps *heaps, uint64_t ad
 static int first_segment(const struct java_memory *memory, const struct java_heap *heap, uint64_t pc, uint64_t *ret)
 {
 	uint64_t segment = (pc - heap->low) >> heap->shift, from = UINT64_MAX;
-	uint8_t bytes[SEGMENT_CHUNK];
+	uint8_t bytes[SEGMENT_CHUNK] = { 0 };
 	for (int i = 0; i < SEGMENT_HOPS_MAX; i++) {
 		if (segment < from || segment - from >= SEGMENT_CHUNK) {
 			from = segment >= SEGMENT_CHUNK - 1 ? segment - (SEGMENT_CHUNK - 1) : 0;

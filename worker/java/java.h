@@ -11,6 +11,7 @@
  *   code.c      code heaps, blobs, and what is inlined where
  *   method.c, lines.c   names and lines
  *   step.c      from one frame to its caller; x86.c: whether a frame stands, by the instructions around
+ *   capture.c   the frozen window
  *   mix.c       one sample's frames */
 #ifndef JAVA_JAVA_H
 #define JAVA_JAVA_H
@@ -45,6 +46,9 @@ void java_forget(struct target *t);
 void java_turn(void);
 void java_shed(void);
 void java_describe(struct target *t, struct description *d);
+
+/* capture.c */
+window_capture java_capture;
 
 /* mix.c */
 bool java_made(struct target *t, uint64_t pc);

@@ -12,6 +12,7 @@ int main(int argc, char **argv)
 		.forget = java_forget,
 		.made = java_made,
 		.step = java_step_made,
+		.capture = java_capture,
 		.knows = java_knows,
 		.mix = java_mix,
 		.wants = java_wants,
