@@ -141,6 +141,9 @@ enum counter java_mix(
 			return COUNTER_complete;
 		}
 	const char *words = ending_of(&job, &out->outcome);
+	/* Memory that is new, or a file that was not to be had: the next time it may be known. */
+	if (!stack->whole || words)
+		(void)target_refresh(stack->target, monotonic_ns(), false);
 	if (words || stack->ending)
 		out->frames[out->n++] = collect_synthetic_frame(words ? words : stack->ending);
 	return COUNTER_complete;

@@ -263,7 +263,7 @@ static bool may_be_read(const struct map_entry *e)
 /* Files whose private mappings a runtime reads, and that are not known by their code, are asked for. */
 static void take_data(struct target *t, const struct maps *maps)
 {
-	struct module **data = runtime->reads_files && t->introduced ? calloc(maps->n + 1, sizeof(*data)) : NULL;
+	struct module **data = runtime->reads_files ? calloc(maps->n + 1, sizeof(*data)) : NULL;
 	size_t n = 0;
 	if (!data)
 		return;
