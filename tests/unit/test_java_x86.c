@@ -89,25 +89,28 @@ static void a_jump_out_is_told_from_a_jump_inside(void **state)
 	assert_int_equal(at(4, inside, sizeof inside), X86_STANDS);
 }
 
-static enum x86_call before(const uint8_t *code, size_t n, int32_t *distance)
+static enum x86_call before(const uint8_t *code, size_t n, uint64_t *target)
 {
 	uint8_t bytes[X86_CALL_MAX] = { 0 };
 	memcpy(bytes + sizeof bytes - n, code, n);
-	return x86_call_before(bytes + sizeof bytes, distance);
+	return x86_call_before(bytes + sizeof bytes, 0x1000, target);
 }
 
 static void calls_are_known_by_what_stands_before(void **state)
 {
-	int32_t distance = 0;
+	uint64_t target = 0;
 	(void)state;
-	assert_int_equal(before(BYTES(0xe8, 0xfb, 0xff, 0xff, 0xff), &distance), X86_DIRECT_CALL);
-	assert_int_equal(distance, -5);
-	assert_int_equal(before(BYTES(0xff, 0xd0), &distance), X86_CALL);
-	assert_int_equal(before(BYTES(0x41, 0xff, 0xd2), &distance), X86_CALL);
-	assert_int_equal(before(BYTES(0xff, 0x50, 0x40), &distance), X86_CALL);
-	assert_int_equal(before(BYTES(0xff, 0x93, 0x00, 0x01, 0x00, 0x00), &distance), X86_CALL);
-	assert_int_equal(before(BYTES(0xff, 0xe0), &distance), X86_NO_CALL);
-	assert_int_equal(before(BYTES(0x90, 0x90, 0x90), &distance), X86_NO_CALL);
+	assert_int_equal(before(BYTES(0xe8, 0xfb, 0xff, 0xff, 0xff), &target), X86_DIRECT_CALL);
+	assert_int_equal(target, 0xffb);
+	assert_int_equal(
+		before(BYTES(0x49, 0xba, 0x00, 0x20, 0, 0, 0, 0, 0, 0, 0x41, 0xff, 0xd2), &target), X86_DIRECT_CALL);
+	assert_int_equal(target, 0x2000);
+	assert_int_equal(before(BYTES(0xff, 0xd0), &target), X86_CALL);
+	assert_int_equal(before(BYTES(0x41, 0xff, 0xd2), &target), X86_CALL);
+	assert_int_equal(before(BYTES(0xff, 0x50, 0x40), &target), X86_CALL);
+	assert_int_equal(before(BYTES(0xff, 0x93, 0x00, 0x01, 0x00, 0x00), &target), X86_CALL);
+	assert_int_equal(before(BYTES(0xff, 0xe0), &target), X86_NO_CALL);
+	assert_int_equal(before(BYTES(0x90, 0x90, 0x90), &target), X86_NO_CALL);
 }
 
 int main(void)

@@ -155,6 +155,18 @@ static uint8_t width_of(const char *type)
 	return 8;
 }
 
+static void take_routine(struct java_layout *l, const char *field, uint64_t variable)
+{
+	if (l->nroutines == JAVA_ROUTINES_MAX || field[0] != '_' || !field[1])
+		return;
+	struct java_routine *r = &l->routines[l->nroutines++];
+	r->variable = variable;
+	snprintf(r->name, sizeof r->name, "%.*s", JAVA_ROUTINE_NAME - 1, field + 1);
+	for (char *c = r->name; *c; c++)
+		if (*c < ' ' || *c > '~')
+			*c = '?';
+}
+
 enum { STRUCT_TYPE, STRUCT_FIELD, STRUCT_STRING, STRUCT_STATIC, STRUCT_OFFSET, STRUCT_ADDRESS };
 
 static void take_struct(struct java_layout *l, struct names *names, const struct table *t, const uint8_t *row)
@@ -163,6 +175,8 @@ static void take_struct(struct java_layout *l, struct names *names, const struct
 	if (!read_name(names, java_word(row, t->column[STRUCT_TYPE]), type) ||
 		!read_name(names, java_word(row, t->column[STRUCT_FIELD]), field))
 		return;
+	if (!strcmp(type, "StubRoutines") && java_half(row, t->column[STRUCT_STATIC]))
+		take_routine(l, field, java_word(row, t->column[STRUCT_ADDRESS]));
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
 		if (!rows[i].field || strcmp(rows[i].type, type) || strcmp(rows[i].field, field))
 			continue;

@@ -14,6 +14,14 @@ enum {
 	JAVA_MAJOR_MIN = 11,      /* 8 has one code heap, and other frames of its interpreter */
 	JAVA_STRUCTURE_MAX = 512, /* bytes of any structure that are read */
 	JAVA_VERSION_BYTES = 48,
+	JAVA_ROUTINES_MAX = 96, /* that are told of by name */
+	JAVA_ROUTINE_NAME = 40,
+};
+
+/* A stub routine that has a variable of its own: StubRoutines::_jint_arraycopy. */
+struct java_routine {
+	uint64_t variable, code;      /* addresses; code 0: not read, or there is none */
+	char name[JAVA_ROUTINE_NAME]; /* without the first underscore; cut */
 };
 
 enum java_field {
@@ -39,6 +47,8 @@ struct java_value {
 
 struct java_layout {
 	struct java_value of[JAVA_FIELD_MAX];
+	struct java_routine routines[JAVA_ROUTINES_MAX];
+	uint32_t nroutines;
 	uint32_t major;
 	char version[JAVA_VERSION_BYTES]; /* as it calls itself, cut */
 	uint32_t nmethod_bytes;           /* of a code blob's head, up to the last field that is read */

@@ -42,10 +42,11 @@ static bool put(struct job *job, uint32_t frame)
 static bool put_stub(struct job *job, const struct java_note *note)
 {
 	struct java_known *known = note->known;
-	const char *name = note->kind == JAVA_NOTE_CALL_STUB ? "call_stub" : known->name;
-	static struct collect_source call_stub;
-	struct collect_source *ids = note->kind == JAVA_NOTE_CALL_STUB ? &call_stub : &known->ids;
-	return put(job, collect_source_frame(FRAME_JIT, ids, name, "", 0, 0));
+	struct collect_source once = { 0 }; /* a routine's name is one of several in its blob */
+	const char *routine =
+		note->kind == JAVA_NOTE_CALL_STUB ? "call_stub" : java_vm_routine(&job->process->vm, note->entry);
+	const char *name = routine ? routine : known->name;
+	return put(job, collect_source_frame(FRAME_JIT, routine ? &once : &known->ids, name, "", 0, 0));
 }
 
 static bool put_method(struct job *job, enum frame_kind kind, uint64_t address, int32_t bci)

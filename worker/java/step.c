@@ -9,7 +9,6 @@ enum {
 	WORD = 8,
 	RECORD_MAX = 1 << 20,      /* bytes: a frame record farther from the stack pointer is none */
 	ENTRY_MAX = 64 << 10,      /* bytes of arguments that a frame being made has moved */
-	STUB_MAX = 64 << 10,       /* bytes of one routine */
 	INTERPRETER_SENDER_SP = 1, /* words below the frame pointer (src/hotspot/cpu/x86/frame_x86.hpp): */
 	INTERPRETER_METHOD = 3,
 	INTERPRETER_BYTECODE = 8,
@@ -125,7 +124,7 @@ static int step_compiled(struct step *s)
 {
 	const struct java_blob *b = &s->known->blob;
 	uint64_t original;
-	*s->note = (struct java_note) { JAVA_NOTE_COMPILED, s->known, s->pc, s->exact, 0, -1 };
+	*s->note = (struct java_note) { JAVA_NOTE_COMPILED, s->known, 0, s->pc, s->exact, 0, -1 };
 	/* A caller whose frame is to be interpreted is returned to elsewhere; where it really called is kept in its frame. */
 	if (!s->exact && (s->pc == b->deopt || s->pc == b->deopt_mh)) {
 		if (read_stack(s, s->sp + b->original_pc, &original, sizeof original) < 0)
@@ -154,9 +153,9 @@ static int32_t index_of(const struct java_method *m, uint64_t bytecode)
 static bool is_call(const struct step *s, uint64_t pc)
 {
 	uint8_t code[X86_CALL_MAX];
-	int32_t distance;
+	uint64_t target;
 	return java_heap_of(&s->vm->heaps, pc) && !read_code(s, pc - sizeof code, code, sizeof code) &&
-	       x86_call_before(code + sizeof code, &distance) != X86_NO_CALL;
+	       x86_call_before(code + sizeof code, pc, &target) != X86_NO_CALL;
 }
 
 /* An address at which somebody waits for Java code to return. */
@@ -169,7 +168,7 @@ static bool is_return_address(const struct step *s, uint64_t pc)
 
 static void note_interpreted(struct step *s, uint64_t method, int32_t bci)
 {
-	*s->note = (struct java_note) { JAVA_NOTE_INTERPRETED, s->known, s->pc, s->exact, method, bci };
+	*s->note = (struct java_note) { JAVA_NOTE_INTERPRETED, s->known, 0, s->pc, s->exact, method, bci };
 }
 
 /* A frame that stands, at rbp. */
@@ -215,7 +214,7 @@ static int step_interpreter_return(struct step *s)
 	}
 	if (rbx < s->sp || rbx - s->sp > RECORD_MAX || !is_return_address(s, pc))
 		return -ENOENT;
-	*s->note = (struct java_note) { JAVA_NOTE_STUB, s->known, s->pc, s->exact, 0, -1 };
+	*s->note = (struct java_note) { JAVA_NOTE_STUB, s->known, 0, s->pc, s->exact, 0, -1 };
 	return to_caller(s, pc, rbx, s->fp);
 }
 
@@ -290,12 +289,11 @@ static int step_adapter(struct step *s)
 static uint64_t called_by(const struct step *s, uint64_t pc)
 {
 	uint8_t code[X86_CALL_MAX];
-	int32_t distance;
+	uint64_t target;
 	if (!java_heap_of(&s->vm->heaps, pc) || read_code(s, pc - sizeof code, code, sizeof code) < 0 ||
-		x86_call_before(code + sizeof code, &distance) != X86_DIRECT_CALL)
+		x86_call_before(code + sizeof code, pc, &target) != X86_DIRECT_CALL)
 		return 0;
-	uint64_t target = pc + (uint64_t)(int64_t)distance;
-	return target <= s->pc && s->pc - target < STUB_MAX && target >= s->known->blob.code ? target : 0;
+	return target >= s->known->blob.code && target < s->known->blob.code_end ? target : 0;
 }
 
 /* Native code that calls into a code heap: to flush an instruction cache, say. */
@@ -312,18 +310,24 @@ static int step_routine(struct step *s)
 	uint64_t top, record[2] = { 0 };
 	uint8_t first = 0;
 	enum { PUSH_RBP = 0x55 };
-	if (by_end(s, x86_epilogue) == X86_RETURN)
-		return by(s, X86_RETURN);
 	if (read_stack(s, s->sp, &top, sizeof top) < 0)
 		return UNWIND_NO_MEMORY;
-	uint64_t entry = called_by(s, top);
+	uint64_t entry = s->note->entry = called_by(s, top);
+	if (by_end(s, x86_epilogue) == X86_RETURN)
+		return by(s, X86_RETURN);
+	/* One routine may go on in another's middle, behind where that makes its frame record. */
 	if (entry && !read_code(s, entry, &first, 1) && (first != PUSH_RBP || s->pc == entry))
 		return by(s, X86_RETURN);
-	if (!read_stack(s, s->sp + WORD, record, WORD) && (entry = called_by(s, record[0])) && s->pc == entry + 1)
+	if (!read_stack(s, s->sp + WORD, record, WORD) && (entry = called_by(s, record[0])) && s->pc == entry + 1) {
+		s->note->entry = entry;
 		return by(s, X86_PUSHED);
+	}
+	s->note->entry = 0;
 	if (has_record(s) && !read_stack(s, s->fp, record, sizeof record) &&
-		(called_by(s, record[1]) || is_return_address(s, record[1])))
+		((entry = called_by(s, record[1])) || is_return_address(s, record[1]))) {
+		s->note->entry = entry;
 		return by(s, X86_RECORD);
+	}
 	return is_call(s, top) || is_native(s, top) ? by(s, X86_RETURN) : undecided(s);
 }
 
@@ -389,7 +393,7 @@ static int step_stub(struct step *s)
 	static const uint8_t enter[] = { 0x55, 0x48, 0x8b, 0xec };
 	const struct java_blob *b = &s->known->blob;
 	uint8_t code[sizeof enter];
-	*s->note = (struct java_note) { JAVA_NOTE_STUB, s->known, s->pc, s->exact, 0, -1 };
+	*s->note = (struct java_note) { JAVA_NOTE_STUB, s->known, 0, s->pc, s->exact, 0, -1 };
 	if (!s->exact && s->pc == s->vm->call_stub_return)
 		return step_call_stub(s);
 	/* The outermost frame of a virtual thread that is not in the heap returns to a routine that fetches more of them. */
@@ -439,15 +443,15 @@ int java_step(struct java_vm *vm, const struct unwind_env *env, struct unwind_ma
 		r = step_compiled(&s);
 		break;
 	case JAVA_BLOB_INTERPRETER:
-		*note = (struct java_note) { JAVA_NOTE_STUB, s.known, s.pc, s.exact, 0, -1 };
+		*note = (struct java_note) { JAVA_NOTE_STUB, s.known, 0, s.pc, s.exact, 0, -1 };
 		r = step_interpreter(&s);
 		break;
 	case JAVA_BLOB_ADAPTER:
-		*note = (struct java_note) { JAVA_NOTE_STUB, s.known, s.pc, s.exact, 0, -1 };
+		*note = (struct java_note) { JAVA_NOTE_STUB, s.known, 0, s.pc, s.exact, 0, -1 };
 		r = step_adapter(&s);
 		break;
 	case JAVA_BLOB_VTABLE:
-		*note = (struct java_note) { JAVA_NOTE_STUB, s.known, s.pc, s.exact, 0, -1 };
+		*note = (struct java_note) { JAVA_NOTE_STUB, s.known, 0, s.pc, s.exact, 0, -1 };
 		r = by(&s, X86_RETURN);
 		break;
 	default:

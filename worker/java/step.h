@@ -20,6 +20,7 @@ enum java_note_kind {
 struct java_note {
 	enum java_note_kind kind;
 	struct java_known *known; /* NULL: of a barrier */
+	uint64_t entry;           /* of a stub's routine; 0: not known */
 	uint64_t pc;              /* compiled: as it was before a deoptimisation */
 	bool exact;
 	uint64_t method; /* interpreted */

@@ -220,3 +220,24 @@ int java_vm_method(struct java_vm *vm, uint64_t address, struct java_named **ret
 	*ret = named;
 	return 0;
 }
+
+static const char *find_routine(const struct java_layout *l, uint64_t entry)
+{
+	for (uint32_t i = 0; i < l->nroutines; i++)
+		if (l->routines[i].code == entry)
+			return l->routines[i].name;
+	return NULL;
+}
+
+const char *java_vm_routine(struct java_vm *vm, uint64_t entry)
+{
+	struct java_layout *l = &vm->layout;
+	const char *name = entry ? find_routine(l, entry) : NULL;
+	if (name || !entry || (vm->routines_ns && vm->now_ns - vm->routines_ns < JAVA_ROUTINES_AGAIN_MS * NS_PER_MS))
+		return name;
+	vm->routines_ns = vm->now_ns;
+	for (uint32_t i = 0; i < l->nroutines; i++)
+		if (java_read_word(&vm->memory, l->routines[i].variable, &l->routines[i].code))
+			l->routines[i].code = 0;
+	return find_routine(l, entry);
+}

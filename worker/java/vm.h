@@ -17,6 +17,7 @@
 enum {
 	JAVA_LOOK_AGAIN_MS = 50, /* code that was seen longer ago is looked at again before it is believed */
 	JAVA_METHOD_AGAIN_MS = 500,
+	JAVA_ROUTINES_AGAIN_MS = 1000, /* more of them are made while the machine starts */
 };
 
 /* A blob that is remembered. */
@@ -46,8 +47,9 @@ struct java_vm {
 	struct table by_address;                        /* of the blob, likewise */
 	struct table methods;                           /* address -> struct java_named * */
 	size_t bytes;                                   /* that are held */
-	int64_t now_ns;                                 /* CLOCK_MONOTONIC: of the sample at hand */
-	uint64_t torn;                                  /* code or methods that had become others */
+	int64_t routines_ns; /* CLOCK_MONOTONIC: when the routines' addresses were last read */
+	int64_t now_ns;      /* CLOCK_MONOTONIC: of the sample at hand */
+	uint64_t torn;       /* code or methods that had become others */
 };
 
 /* What was remembered is freed; the vm is the caller's. */
@@ -61,5 +63,7 @@ int java_vm_blob(struct java_vm *vm, uint64_t pc, struct java_known **ret);
 int java_vm_scopes(struct java_vm *vm, struct java_known *known);
 /* 0; -EINVAL: not a method; or what a read said. Valid until java_vm_forget. */
 int java_vm_method(struct java_vm *vm, uint64_t address, struct java_named **ret);
+/* The name of the stub routine that begins at an address, or NULL. */
+const char *java_vm_routine(struct java_vm *vm, uint64_t entry);
 
 #endif

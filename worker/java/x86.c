@@ -183,15 +183,23 @@ enum x86_frame x86_exit(const uint8_t *code)
 	return x86_epilogue(code);
 }
 
-enum x86_call x86_call_before(const uint8_t *end, int32_t *ret_distance)
+enum x86_call x86_call_before(const uint8_t *end, uint64_t pc, uint64_t *ret_target)
 {
 	/* ff /2 with each length of its operand, and a prefix in front of it for r8 to r15, which does not matter */
 	static const struct {
 		uint8_t length, mask, value; /* of the byte that says what the operand is */
 	} forms[] = { { 2, 0xf8, 0xd0 }, { 2, 0xf8, 0x10 }, { 3, 0xf8, 0x50 }, { 6, 0xf8, 0x90 }, { 3, 0xff, 0x14 },
 		{ 4, 0xff, 0x54 }, { 7, 0xff, 0x94 } };
+	/* mov $imm, %r10; call *%r10 */
+	static const uint8_t load[] = { 0x49, 0xba }, call[] = { 0x41, 0xff, 0xd2 };
+	if (!memcmp(end - X86_CALL_MAX, load, sizeof load) && !memcmp(end - sizeof call, call, sizeof call)) {
+		memcpy(ret_target, end - X86_CALL_MAX + sizeof load, sizeof *ret_target);
+		return X86_DIRECT_CALL;
+	}
 	if (end[-5] == 0xe8) {
-		memcpy(ret_distance, end - 4, sizeof *ret_distance);
+		int32_t distance;
+		memcpy(&distance, end - 4, sizeof distance);
+		*ret_target = pc + (uint64_t)(int64_t)distance;
 		return X86_DIRECT_CALL;
 	}
 	for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {

@@ -12,7 +12,7 @@ enum {
 	X86_BEFORE = 64, /* bytes in front of the instruction that are looked at */
 	X86_BEHIND = 32,
 	X86_PROLOGUE_MAX = 128, /* bytes of code that a prologue may have */
-	X86_CALL_MAX = 7,       /* bytes of a call instruction */
+	X86_CALL_MAX = 13,      /* bytes of a call, with the instruction that loads where it leads */
 };
 
 /* Where the return address is. */
@@ -37,8 +37,8 @@ enum x86_frame x86_epilogue(const uint8_t *code);
 /* The same in a stub that ends by a jump to where its caller handles an exception: add $imm, %rsp; pop %rdx; ...; jmp *%reg. */
 enum x86_frame x86_exit(const uint8_t *code);
 
-/* Whether the bytes that end at `end` (X86_CALL_MAX of them) can be a call. A direct one: where it leads, from its own end. */
+/* Whether the bytes that end at `end` (X86_CALL_MAX of them), in front of the address `pc`, can be a call; and, where they say it, to where. */
 enum x86_call { X86_NO_CALL, X86_CALL, X86_DIRECT_CALL };
-enum x86_call x86_call_before(const uint8_t *end, int32_t *ret_distance);
+enum x86_call x86_call_before(const uint8_t *end, uint64_t pc, uint64_t *ret_target);
 
 #endif
