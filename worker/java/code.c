@@ -5,6 +5,7 @@
 enum {
 	SEGMENT_FREE = 0xff,
 	SEGMENT_HOPS_MAX = 1 << 14, /* steps back through the map; each is up to 254 segments */
+	SEGMENT_READS_MAX = 256,    /* of the map, for one address */
 	SEGMENT_CHUNK = 256,
 	SHIFT_MIN = 4,
 	SHIFT_MAX = 16,
@@ -61,10 +62,12 @@ static int first_segment(const struct java_memory *memory, const struct java_hea
 {
 	uint64_t segment = (pc - heap->low) >> heap->shift, from = UINT64_MAX;
 	uint8_t bytes[SEGMENT_CHUNK] = { 0 };
-	for (int i = 0; i < SEGMENT_HOPS_MAX; i++) {
+	int reads = 0;
+	for (int i = 0; i < SEGMENT_HOPS_MAX && reads <= SEGMENT_READS_MAX; i++) {
 		if (segment < from || segment - from >= SEGMENT_CHUNK) {
 			from = segment >= SEGMENT_CHUNK - 1 ? segment - (SEGMENT_CHUNK - 1) : 0;
 			int r = java_read(memory, heap->segments + from, bytes, segment - from + 1);
+			reads++;
 			if (r)
 				return r;
 		}

@@ -26,10 +26,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { JAVA_FRAMES_MAX = 1024 /* of one stack, beside the kernel's */ };
+enum {
+	JAVA_FRAMES_MAX = 1024, /* of one stack, beside the kernel's */
+	JAVA_READS_MAX =
+		32 *
+		1024, /* of a target's memory for one sample: 50 ms; a deep stack of methods that are all new needs a quarter */
+};
 
 struct java_process {
 	struct java_vm vm;
+	struct target *target;
+	uint32_t reads;   /* for the sample at hand */
 	bool ready;       /* else `why` says what is missing */
 	const char *why;  /* for operators, a literal; NULL: nothing is missing */
 	int64_t again_ns; /* CLOCK_MONOTONIC: when to look again; 0: not by itself */

@@ -137,10 +137,12 @@ enum counter java_mix(
 		job.limit = out->max - 1;
 	for (size_t i = 0; i < stack->n; i++)
 		if (!put_frame(&job, i)) {
+			job.process->reads = 0;
 			out->frames[out->n++] = collect_synthetic_frame("[deeper than was read]");
 			out->outcome = COUNTER_truncated;
 			return COUNTER_complete;
 		}
+	job.process->reads = 0;
 	const char *words = ending_of(&job, &out->outcome);
 	/* Memory that is new, or a file that was not to be had: the next time it may be known. */
 	if (!stack->whole || words)

@@ -21,9 +21,11 @@ static int64_t next_look_ns = INT64_MAX;
 static const char no_machine[] = "no virtual machine was found in it";
 static const char not_ready[] = "its virtual machine is not initialised";
 
-static int read_live(void *target, uint64_t address, void *buf, size_t n)
+/* A target whose structures lead from one to the next without end costs its own samples, and not those of others. */
+static int read_live(void *process, uint64_t address, void *buf, size_t n)
 {
-	return target_read_memory(target, address, buf, n);
+	struct java_process *p = process;
+	return ++p->reads > JAVA_READS_MAX ? -EBUSY : target_read_memory(p->target, address, buf, n);
 }
 
 static void release(void *process)
@@ -48,7 +50,8 @@ static struct java_process *process_of(struct target *t)
 	p = calloc(1, sizeof *p);
 	if (!p)
 		return NULL;
-	p->vm.memory = (struct java_memory) { t, read_live };
+	p->target = t;
+	p->vm.memory = (struct java_memory) { p, read_live };
 	p->pause_ns = FIRST_PAUSE_MS * NS_PER_MS;
 	p->born_ns = monotonic_ns();
 	atomic_store(&t->runtime, p);
@@ -164,6 +167,7 @@ void java_prepare(struct target *t)
 	bool again;
 	if (!p || p->ready || t->mem < 0)
 		return;
+	p->reads = 0;
 	p->why = look(t, p, &again);
 	p->again_ns = 0;
 	if (!p->why) {
