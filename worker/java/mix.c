@@ -66,7 +66,7 @@ static bool put_method(struct job *job, enum frame_kind kind, uint64_t address, 
 }
 
 /* One frame of compiled code: the methods that were inlined where it is, innermost first. */
-static bool put_compiled(struct job *job, const struct java_note *note)
+static bool put_compiled(struct job *job, const struct java_note *note, bool called_java)
 {
 	static struct java_scope scopes[JAVA_INLINED_MAX];
 	struct java_known *known = note->known;
@@ -74,11 +74,12 @@ static bool put_compiled(struct job *job, const struct java_note *note)
 	bool c1 = b->level >= 1 && b->level <= 3;
 	enum frame_kind outermost = c1 ? FRAME_JAVA_C1 : FRAME_JAVA_JIT;
 	int n = b->kind == JAVA_BLOB_NATIVE ? 0 : java_vm_scopes(&job->process->vm, known);
-	if (n == -ESTALE)
-		job->torn = true;
-	else if (!n && b->kind != JAVA_BLOB_NATIVE && note->pc >= b->code)
+	if (!n && b->kind != JAVA_BLOB_NATIVE && note->pc >= b->code)
 		n = java_scopes_at(
-			&job->process->vm.layout, &known->scopes, (uint32_t)(note->pc - b->code), false, scopes);
+			&job->process->vm.layout, &known->scopes, (uint32_t)(note->pc - b->code), called_java, scopes);
+	/* The return address of each Java call is listed: where it is not, other code is there by now than that which called. */
+	if ((n < 0 && n != -ENOENT) || (!n && called_java && known->tables))
+		job->torn = true;
 	if (n <= 0)
 		return put_method(job, outermost, b->method, -1);
 	for (int i = 0; i < n; i++)
@@ -89,12 +90,14 @@ static bool put_compiled(struct job *job, const struct java_note *note)
 
 static bool put_frame(struct job *job, size_t i)
 {
-	const struct java_note *note = &notes[i];
+	const struct java_note *note = &notes[i], *callee = i ? &notes[i - 1] : NULL;
+	bool called_java = callee && job->stack->frames[i - 1].made && !note->exact &&
+			   (callee->kind == JAVA_NOTE_COMPILED || callee->kind == JAVA_NOTE_INTERPRETED);
 	if (!job->stack->frames[i].made)
 		return put(job, sample_native_frame(job->stack->target, &job->stack->frames[i]));
 	switch (note->kind) {
 	case JAVA_NOTE_COMPILED:
-		return put_compiled(job, note);
+		return put_compiled(job, note, called_java);
 	case JAVA_NOTE_INTERPRETED:
 		return put_method(job, FRAME_JAVA_INTERPRETED, note->method, note->bci);
 	case JAVA_NOTE_STUB:

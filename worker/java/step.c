@@ -8,6 +8,7 @@
 enum {
 	WORD = 8,
 	RECORD_MAX = 1 << 20,      /* bytes: a frame record farther from the stack pointer is none */
+	PUSHED_MAX = 6,            /* registers that a stub keeps on the stack */
 	ENTRY_MAX = 64 << 10,      /* bytes of arguments that a frame being made has moved */
 	INTERPRETER_SENDER_SP = 1, /* words below the frame pointer (src/hotspot/cpu/x86/frame_x86.hpp): */
 	INTERPRETER_METHOD = 3,
@@ -328,7 +329,16 @@ static int step_routine(struct step *s)
 		s->note->entry = entry;
 		return by(s, X86_RECORD);
 	}
-	return is_call(s, top) || is_native(s, top) ? by(s, X86_RETURN) : undecided(s);
+	if (is_call(s, top) || is_native(s, top))
+		return by(s, X86_RETURN);
+	/* C1's slow_subtype_check keeps nothing but a few registers on the stack. */
+	for (size_t i = 1; i <= PUSHED_MAX; i++) {
+		if (read_stack(s, s->sp + i * WORD, &top, sizeof top) < 0)
+			return UNWIND_NO_MEMORY;
+		if (called_by(s, top) == s->known->blob.code)
+			return by_return(s, s->sp + i * WORD, s->fp);
+	}
+	return undecided(s);
 }
 
 /* A routine that has called native code. It has a frame record, or it is one of the few that have nothing but their return address on the
