@@ -1,0 +1,267 @@
+/* From one frame of HotSpot's code to its caller, in a small virtual machine: a compiled method, an interpreter, stubs, and a stack. */
+#include "java/step.h"
+
+#include "check.h"
+#include "java_image.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	BASE = 0x100000,
+	ALL = 0x20000,
+	STACK = BASE,
+	METHOD = BASE + 0x2000,
+	NAMES = BASE + 0x3000,
+	MAP = BASE + 0x4000,
+	HEAP = BASE + 0x8000,
+	HEAP_END = BASE + ALL,
+	SHIFT = 7,
+	SEGMENTS = 32, /* of each blob */
+	HEADER = 16,   /* HeapBlock */
+	CODE = 1024,   /* from a blob's address to its code */
+	CODE_BYTES = 1024,
+	FRAME = 6 * 8, /* bytes of the compiled method's */
+};
+
+struct machine {
+	struct java_image image;
+	struct java_vm vm;
+	uint64_t compiled, interpreter, stubs; /* blobs */
+};
+
+static uint64_t put_blob(struct machine *m, unsigned i, const char *name, uint32_t frame_words)
+{
+	uint64_t first = i * SEGMENTS, blob = HEAP + (first << SHIFT) + HEADER, at = NAMES + i * 64;
+	for (unsigned k = 0; k < SEGMENTS; k++)
+		m->image.bytes[MAP - BASE + first + k] = (uint8_t)k;
+	java_image_put(&m->image, at, name, strlen(name) + 1);
+	java_image_word(&m->image, blob + 96, at);
+	java_image_half(&m->image, blob + 12, (SEGMENTS << SHIFT) - HEADER);
+	java_image_half(&m->image, blob + 20, 64);
+	java_image_half(&m->image, blob + 28, frame_words);
+	java_image_word(&m->image, blob + 32, blob + CODE);
+	java_image_word(&m->image, blob + 40, blob + CODE + CODE_BYTES);
+	memset(m->image.bytes + (blob + CODE - BASE), 0x90, CODE_BYTES);
+	return blob;
+}
+
+static void put_method(struct machine *m)
+{
+	uint64_t constant = METHOD + 0x100, pool = METHOD + 0x200, klass = METHOD + 0x300, names = METHOD + 0x400;
+	java_image_word(&m->image, METHOD + 8, constant);
+	java_image_word(&m->image, constant + 8, pool);
+	java_image_half(&m->image, constant + 32, 100 | 1 << 16); /* 100 bytes of code; name 1 */
+	java_image_word(&m->image, pool + 24, klass);
+	java_image_half(&m->image, pool + 60, 4);
+	java_image_word(&m->image, pool + 72 + 8, names);
+	java_image_word(&m->image, klass + 24, names + 64);
+	java_image_put(&m->image, names + 4, "\3\0run", 5);
+	java_image_put(&m->image, names + 64 + 4, "\3\0a/B", 5);
+}
+
+static void make(struct machine *m)
+{
+	memset(m, 0, sizeof *m);
+	m->image = (struct java_image) { BASE, calloc(1, ALL), ALL };
+	assert_non_null(m->image.bytes);
+	m->vm.layout = java_layout_as(17);
+	m->vm.memory = java_image_memory(&m->image);
+	m->vm.heaps = (struct java_heaps) { 1, { { HEAP, HEAP_END, MAP, SHIFT } } };
+	m->compiled = put_blob(m, 0, "nmethod", FRAME / 8);
+	m->interpreter = put_blob(m, 1, "Interpreter", 0);
+	m->stubs = put_blob(m, 2, "StubRoutines (1)", 0);
+	m->vm.call_stub_return = m->stubs + CODE + 100;
+	uint64_t b = m->compiled, code = b + CODE, tables = CODE + CODE_BYTES;
+	java_image_word(&m->image, b + 112, METHOD);
+	java_image_word(&m->image, b + 224, code);
+	java_image_word(&m->image, b + 128, code + 900); /* where deoptimised frames go on */
+	java_image_half(&m->image, b + 300, 16);
+	java_image_half(&m->image, b + 260, (uint32_t)tables);
+	java_image_word(&m->image, b + 120, b + tables + 8);
+	java_image_half(&m->image, b + 268, (uint32_t)tables + 16);
+	java_image_half(&m->image, b + 272, (uint32_t)tables + 16);
+	java_image_put(&m->image, code, "\x55\x48\x83\xec\x20", 5); /* push %rbp; sub $0x20, %rsp */
+	put_method(m);
+}
+
+static int read_stack(void *context, uint64_t address, void *buf, size_t n)
+{
+	return address < STACK + 0x2000 ? java_image_read(context, address, buf, n) : -EFAULT;
+}
+
+static int no_code(void *context, uint64_t pc, struct unwind_code *ret)
+{
+	(void)context;
+	(void)pc;
+	(void)ret;
+	return -ENOENT;
+}
+
+struct stepped {
+	int r;
+	struct regs regs;
+	struct java_note note;
+	enum java_trouble trouble;
+};
+
+static struct stepped step(struct machine *m, bool exact, uint64_t pc, uint64_t sp, uint64_t fp)
+{
+	const struct unwind_env env = { &m->image, read_stack, no_code, NULL };
+	struct stepped s = { .regs = { .known = (1ULL << REG_COUNT) - 1 } };
+	s.regs.r[REG_PC] = pc;
+	s.regs.r[REG_SP] = sp;
+	s.regs.r[REG_FP] = fp;
+	struct unwind_made made = { &s.regs, 0, exact };
+	s.r = java_step(&m->vm, &env, &made, &s.note, &s.trouble);
+	return s;
+}
+
+static void assert_caller(const struct stepped *s, uint64_t pc, uint64_t sp, uint64_t fp)
+{
+	assert_int_equal(s->r, UNWIND_CALLER);
+	assert_int_equal(s->regs.r[REG_PC], pc);
+	assert_int_equal(s->regs.r[REG_SP], sp);
+	assert_int_equal(s->regs.r[REG_FP], fp);
+	assert_false(regs_known(&s->regs, DWARF_RBX));
+}
+
+static void finish(struct machine *m)
+{
+	java_vm_forget(&m->vm);
+	free(m->image.bytes);
+}
+
+static void a_compiled_frame_has_its_size(void **state)
+{
+	struct machine m;
+	(void)state;
+	make(&m);
+	java_image_word(&m.image, STACK + FRAME - 8, 0x1111);
+	java_image_word(&m.image, STACK + FRAME - 16, 0x2222);
+	struct stepped s = step(&m, false, m.compiled + CODE + 200, STACK, 7);
+	assert_caller(&s, 0x1111, STACK + FRAME, 0x2222);
+	assert_int_equal(s.note.kind, JAVA_NOTE_COMPILED);
+	finish(&m);
+}
+
+/* In the first instructions it is not there yet. */
+static void a_compiled_frame_that_is_being_made(void **state)
+{
+	struct machine m;
+	(void)state;
+	make(&m);
+	java_image_word(&m.image, STACK, 0x1111);
+	java_image_word(&m.image, STACK + 8, 0x3333);
+	struct stepped s = step(&m, true, m.compiled + CODE, STACK, 7);
+	assert_caller(&s, 0x1111, STACK + 8, 7);
+	s = step(&m, true, m.compiled + CODE + 1, STACK, 7);
+	assert_caller(&s, 0x3333, STACK + 16, 0x1111);
+	finish(&m);
+}
+
+/* A caller that is to be interpreted is returned to elsewhere, and its frame says where it really called. */
+static void a_deoptimised_frame_is_where_it_was(void **state)
+{
+	struct machine m;
+	(void)state;
+	make(&m);
+	java_image_word(&m.image, STACK + 16, m.compiled + CODE + 300);
+	java_image_word(&m.image, STACK + FRAME - 8, 0x1111);
+	struct stepped s = step(&m, false, m.compiled + CODE + 900, STACK, 7);
+	assert_int_equal(s.r, UNWIND_CALLER);
+	assert_int_equal(s.note.pc, m.compiled + CODE + 300);
+	finish(&m);
+}
+
+static void an_interpreted_frame_is_at_its_record(void **state)
+{
+	struct machine m;
+	uint64_t fp = STACK + 0x100, codes = METHOD + 0x100 + 48;
+	(void)state;
+	make(&m);
+	java_image_word(&m.image, fp, 0x2222);
+	java_image_word(&m.image, fp + 8, 0x1111);
+	java_image_word(&m.image, fp - 8, fp + 0x40);
+	java_image_word(&m.image, fp - 24, METHOD);
+	java_image_word(&m.image, fp - 64, codes + 17);
+	struct stepped s = step(&m, false, m.interpreter + CODE + 200, STACK, fp);
+	assert_caller(&s, 0x1111, fp + 0x40, 0x2222);
+	assert_int_equal(s.note.kind, JAVA_NOTE_INTERPRETED);
+	assert_int_equal(s.note.method, METHOD);
+	assert_int_equal(s.note.bci, 17);
+	/* a bytecode that is none of the method's */
+	java_image_word(&m.image, fp - 64, codes + 100);
+	s = step(&m, false, m.interpreter + CODE + 200, STACK, fp);
+	assert_int_not_equal(s.r, UNWIND_CALLER);
+	assert_int_equal(s.trouble, JAVA_TROUBLE_UNDECIDED);
+	/* a frame pointer that is none */
+	s = step(&m, false, m.interpreter + CODE + 200, STACK, STACK - 8);
+	assert_int_not_equal(s.r, UNWIND_CALLER);
+	finish(&m);
+}
+
+/* Native code called here: its registers come back, so that its tables can be followed. */
+static void the_call_stub_gives_the_callers_registers_back(void **state)
+{
+	struct machine m;
+	uint64_t fp = STACK + 0x100;
+	(void)state;
+	make(&m);
+	java_image_word(&m.image, fp, 0x2222);
+	java_image_word(&m.image, fp + 8, 0x1111);
+	for (uint64_t below = 7; below <= 11; below++)
+		java_image_word(&m.image, fp - below * 8, below);
+	struct stepped s = step(&m, false, m.vm.call_stub_return, STACK, fp);
+	assert_int_equal(s.r, UNWIND_CALLER);
+	assert_int_equal(s.note.kind, JAVA_NOTE_CALL_STUB);
+	assert_int_equal(s.regs.r[DWARF_RBX], 7);
+	assert_int_equal(s.regs.r[DWARF_R15], 11);
+	assert_int_equal(s.regs.r[REG_PC], 0x1111);
+	assert_int_equal(s.regs.r[REG_SP], fp + 16);
+	finish(&m);
+}
+
+static void code_that_is_no_longer_there_is_torn(void **state)
+{
+	struct machine m;
+	(void)state;
+	make(&m);
+	memset(m.image.bytes + (MAP - BASE), 0xff, SEGMENTS);
+	struct stepped s = step(&m, false, m.compiled + CODE + 200, STACK, 7);
+	assert_int_not_equal(s.r, UNWIND_CALLER);
+	assert_int_equal(s.trouble, JAVA_TROUBLE_TORN);
+	finish(&m);
+}
+
+/* An address that is another method's by now is noticed by the compile id, when it is looked at again. */
+static void code_that_has_been_replaced_is_noticed(void **state)
+{
+	struct machine m;
+	struct java_known *known;
+	(void)state;
+	make(&m);
+	m.vm.now_ns = 1;
+	assert_int_equal(java_vm_blob(&m.vm, m.compiled + CODE, &known), 0);
+	assert_int_equal(known->blob.compile_id, 0);
+	java_image_half(&m.image, m.compiled + 304, 78);
+	m.vm.now_ns += (JAVA_LOOK_AGAIN_MS + 1) * 1000000LL;
+	assert_int_equal(java_vm_blob(&m.vm, m.compiled + CODE, &known), 0);
+	assert_int_equal(known->blob.compile_id, 78);
+	assert_int_equal(m.vm.torn, 1);
+	finish(&m);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_compiled_frame_has_its_size),
+		cmocka_unit_test(a_compiled_frame_that_is_being_made),
+		cmocka_unit_test(a_deoptimised_frame_is_where_it_was),
+		cmocka_unit_test(an_interpreted_frame_is_at_its_record),
+		cmocka_unit_test(the_call_stub_gives_the_callers_registers_back),
+		cmocka_unit_test(code_that_is_no_longer_there_is_torn),
+		cmocka_unit_test(code_that_has_been_replaced_is_noticed),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
