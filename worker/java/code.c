@@ -184,6 +184,10 @@ int java_blob_decode(
 		b.frame_bytes = (uint32_t)frame * 8;
 	if (complete >= 0 && (uint64_t)complete <= b.code_end - b.code)
 		b.frame_complete = b.code + (uint64_t)complete;
+	/* A compiled method has a frame, of a return address and a frame pointer at least. Of native methods, those that stand for method
+	 * handles have none. */
+	if (b.kind == JAVA_BLOB_COMPILED && b.frame_bytes < 16)
+		return -EINVAL;
 	bool compiled = b.kind == JAVA_BLOB_COMPILED || b.kind == JAVA_BLOB_NATIVE;
 	int r = compiled ? decode_nmethod(&b, l, bytes) : 0;
 	if (!r)
