@@ -46,6 +46,13 @@ class Noise(AssertionError):
     that is not accounted for, a worker that dies) is a plain assertion, which is not asked twice."""
 
 
+def fresh(request: Any, measure: Any) -> Any:
+    """What many tests judge is measured once (an lru_cache); a test that is run again judges another measurement."""
+    if getattr(request.node, "execution_count", 1) > 1:
+        measure.cache_clear()
+    return measure
+
+
 def share(holds: bool, found: object) -> None:
     """An assertion about a share, a split or a count."""
     if not holds:

@@ -13,7 +13,7 @@ import harness
 import javaframes
 import jvms
 import pytest
-from harness import Folded, Pprof, check_conservation, record, share
+from harness import Folded, Pprof, check_conservation, fresh, record, share
 from javaframes import Frame, Sample
 from jvms import Jvm
 
@@ -149,12 +149,12 @@ def collectors() -> Measured:
 
 @pytest.fixture(params=jvms.all_names())
 def truth(request: pytest.FixtureRequest) -> Measured:
-    return truth_of(request.param)
+    return fresh(request, truth_of)(request.param)
 
 
 @pytest.fixture(params=jvms.all_names())
 def shapes(request: pytest.FixtureRequest) -> Measured:
-    return shapes_of(request.param)
+    return fresh(request, shapes_of)(request.param)
 
 
 def some(lines: Iterable[str]) -> str:

@@ -9,13 +9,12 @@ import sys
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import harness
 import interpreters
 import pyframes
 import pytest
-from harness import Folded, Pprof, check_conservation, record, share
+from harness import Folded, Pprof, check_conservation, fresh, record, share
 from interpreters import Interpreter
 
 HZ = 999
@@ -85,21 +84,14 @@ def shapes_of(name: str) -> Measured:
     return measure(interpreters.find(name), SHAPES, SHAPES_HZ, SHAPES_SECONDS)
 
 
-def measured(request: pytest.FixtureRequest, measure_of: Any) -> Measured:
-    """A test that is run again judges another measurement."""
-    if getattr(request.node, "execution_count", 1) > 1:
-        measure_of.cache_clear()
-    return measure_of(request.param)
-
-
 @pytest.fixture(params=interpreters.all_names())
 def truth(request: pytest.FixtureRequest) -> Measured:
-    return measured(request, truth_of)
+    return fresh(request, truth_of)(request.param)
 
 
 @pytest.fixture(params=interpreters.all_names())
 def shapes(request: pytest.FixtureRequest) -> Measured:
-    return measured(request, shapes_of)
+    return fresh(request, shapes_of)(request.param)
 
 
 def check_shape(folded: Folded, shape: re.Pattern[str]) -> None:
