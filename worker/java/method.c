@@ -9,6 +9,29 @@ enum {
 	POOL_TAGS = 1, /* the lowest bit of a slot: the class is not resolved yet */
 };
 
+static uint64_t slot_of(const struct java_method *m, const struct java_layout *l, uint16_t index)
+{
+	return m->pool + l->of[JAVA_sizeof_pool].value + index * 8ULL;
+}
+
+/* Whose it is, and which of it: where the two names are. */
+static int find_symbols(struct java_method *m, const struct java_layout *l, const struct java_memory *memory)
+{
+	uint8_t pool[JAVA_STRUCTURE_MAX];
+	uint64_t slot;
+	int r = java_read(memory, m->pool, pool, l->pool_bytes);
+	if (r)
+		return r;
+	uint64_t holder = java_get(l, JAVA_pool_holder, pool);
+	if (!holder || holder % 8 || !m->name_index || m->name_index >= (uint32_t)java_get(l, JAVA_pool_length, pool))
+		return -EINVAL;
+	r = java_get_at(l, memory, JAVA_klass_name, holder, &m->class_symbol);
+	r = r ? r : java_read_word(memory, slot_of(m, l, m->name_index), &slot);
+	if (!r)
+		m->name_symbol = slot & ~(uint64_t)POOL_TAGS;
+	return r;
+}
+
 int java_method_head(
 	struct java_method *ret, const struct java_layout *l, const struct java_memory *memory, uint64_t address)
 {
@@ -25,10 +48,10 @@ int java_method_head(
 	m.code_size = (uint32_t)java_get(l, JAVA_const_code_size, bytes) & 0xffff;
 	m.name_index = (uint16_t)java_get(l, JAVA_const_name, bytes);
 	m.codes = m.constant + l->of[JAVA_sizeof_const_method].value;
-	if (!m.pool || m.pool % 8)
-		return -EINVAL;
-	*ret = m;
-	return 0;
+	r = !m.pool || m.pool % 8 ? -EINVAL : find_symbols(&m, l, memory);
+	if (!r)
+		*ret = m;
+	return r;
 }
 
 /* The bytes of a Symbol, cut: how many, or -errno. */
@@ -52,7 +75,7 @@ static int read_pool_symbol(const struct java_layout *l, const struct java_memor
 	uint64_t slot;
 	if (!index || index >= length)
 		return -EINVAL;
-	int r = java_read_word(memory, m->pool + l->of[JAVA_sizeof_pool].value + index * 8ULL, &slot);
+	int r = java_read_word(memory, slot_of(m, l, index), &slot);
 	return r ? r : read_symbol(l, memory, slot & ~(uint64_t)POOL_TAGS, out, size);
 }
 
@@ -116,8 +139,8 @@ static int read_names(struct java_method *m, const struct java_layout *l, const 
 	r = r ? r : !holder || holder % 8 ? -EINVAL : java_read(memory, holder, klass, l->klass_bytes);
 	if (r)
 		return r;
-	int ntype = read_symbol(l, memory, java_get(l, JAVA_klass_name, klass), type, sizeof type);
-	int nmethod = ntype < 0 ? ntype : read_pool_symbol(l, memory, m, length, m->name_index, method, sizeof method);
+	int ntype = read_symbol(l, memory, m->class_symbol, type, sizeof type);
+	int nmethod = ntype < 0 ? ntype : read_symbol(l, memory, m->name_symbol, method, sizeof method);
 	if (nmethod <= 0)
 		return nmethod ? nmethod : -EINVAL;
 	uint16_t source = (uint16_t)(java_has(l, JAVA_pool_source) ? java_get(l, JAVA_pool_source, pool)

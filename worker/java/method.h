@@ -20,6 +20,8 @@ struct java_method {
 	uint32_t code_size; /* bytes; 0: native or abstract */
 	uint16_t name_index;
 	uint64_t pool;
+	uint64_t class_symbol,
+		name_symbol; /* addresses of its names: another method's may have all the other addresses, one after the other */
 	uint8_t *lines; /* owned; NULL: none */
 	size_t nlines;
 	uint32_t first_line; /* the lowest in the table; 0: none */

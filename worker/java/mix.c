@@ -29,6 +29,7 @@ struct job {
 	struct mixed *out;
 	size_t limit;
 	bool torn, unreadable;
+	bool young; /* a method of the frame at hand is not known for long */
 };
 
 static bool put(struct job *job, uint32_t frame)
@@ -59,6 +60,7 @@ static bool put_method(struct job *job, enum frame_kind kind, uint64_t address, 
 		return put(job, collect_synthetic_frame("[java: a method that cannot be read]"));
 	}
 	const struct java_method *m = &named->method;
+	job->young |= named->looks < JAVA_TRUSTED_AFTER;
 	/* Before the first bytecode is where the method begins, as HotSpot itself has it. */
 	uint32_t lowest,
 		line = m->lines ? java_line(m->lines, m->nlines, vm->layout.excluded, bci < 0 ? 0 : bci, &lowest) : 0;
@@ -80,12 +82,17 @@ static bool put_compiled(struct job *job, const struct java_note *note, bool cal
 	/* The return address of each Java call is listed: where it is not, other code is there by now than that which called. */
 	if ((n < 0 && n != -ENOENT) || (!n && called_java && known->tables))
 		job->torn = true;
-	if (n <= 0)
-		return put_method(job, outermost, b->method, -1);
-	for (int i = 0; i < n; i++)
-		if (!put_method(job, i + 1 < n ? FRAME_JAVA_INLINED : outermost, scopes[i].method, scopes[i].bci))
-			return false;
-	return true;
+	size_t before = job->out->n;
+	job->young = false;
+	bool fits = n > 0 || put_method(job, outermost, b->method, -1);
+	for (int i = 0; i < n && fits; i++)
+		fits = put_method(job, i + 1 < n ? FRAME_JAVA_INLINED : outermost, scopes[i].method, scopes[i].bci);
+	/* Compiled code goes with the classes that it is of: if it has gone since, these may be names of others. */
+	if (!job->young || !java_vm_still(&job->process->vm, known))
+		return fits;
+	job->torn = true;
+	job->out->n = before;
+	return put(job, collect_synthetic_frame("[java: code that is no longer there]"));
 }
 
 static bool put_frame(struct job *job, size_t i)
@@ -127,6 +134,12 @@ static const char *ending_of(const struct job *job, enum counter *ret)
 	return NULL;
 }
 
+static void begin_next(struct java_process *p)
+{
+	p->reads = 0;
+	p->vm.sample++;
+}
+
 enum counter java_mix(
 	const struct native_stack *stack, const uint8_t *captured, size_t n, struct mixed *out, const char **ret_words)
 {
@@ -140,12 +153,12 @@ enum counter java_mix(
 		job.limit = out->max - 1;
 	for (size_t i = 0; i < stack->n; i++)
 		if (!put_frame(&job, i)) {
-			job.process->reads = 0;
+			begin_next(job.process);
 			out->frames[out->n++] = collect_synthetic_frame("[deeper than was read]");
 			out->outcome = COUNTER_truncated;
 			return COUNTER_complete;
 		}
-	job.process->reads = 0;
+	begin_next(job.process);
 	const char *words = ending_of(&job, &out->outcome);
 	/* Memory that is new, or a file that was not to be had: the next time it may be known. */
 	if (!stack->whole || words)

@@ -169,7 +169,7 @@ int java_vm_scopes(struct java_vm *vm, struct java_known *known)
 static bool is_same_method(const struct java_method *a, const struct java_method *b)
 {
 	return a->constant == b->constant && a->pool == b->pool && a->name_index == b->name_index &&
-	       a->code_size == b->code_size;
+	       a->code_size == b->code_size && a->class_symbol == b->class_symbol && a->name_symbol == b->name_symbol;
 }
 
 static int read_method(struct java_vm *vm, uint64_t address, struct java_named *named)
@@ -180,9 +180,24 @@ static int read_method(struct java_vm *vm, uint64_t address, struct java_named *
 	if (r)
 		return r;
 	java_method_free(&named->method);
-	*named = (struct java_named) { .method = method, .seen_ns = vm->now_ns };
+	*named = (struct java_named) {
+		.method = method, .seen_ns = vm->now_ns, .looked_ns = vm->now_ns, .seen_in = vm->sample
+	};
 	account(vm, sizeof *named + method.nlines + strlen(method.name) + strlen(method.file) + sizeof(uint64_t) * 4);
 	return 0;
+}
+
+int java_vm_still(struct java_vm *vm, struct java_known *known)
+{
+	return look_again(vm, known);
+}
+
+/* Its memory may be another's by now: one that was found the same a few times is looked at now and then, others for each sample. */
+static bool is_due(const struct java_vm *vm, const struct java_named *named)
+{
+	if (named->looks < JAVA_TRUSTED_AFTER)
+		return named->seen_in != vm->sample;
+	return vm->now_ns - named->seen_ns > JAVA_METHOD_AGAIN_MS * NS_PER_MS;
 }
 
 int java_vm_method(struct java_vm *vm, uint64_t address, struct java_named **ret)
@@ -190,7 +205,7 @@ int java_vm_method(struct java_vm *vm, uint64_t address, struct java_named **ret
 	struct java_method now;
 	uint64_t *slot = address ? table_find(&vm->methods, &address, sizeof address) : NULL;
 	struct java_named *named = slot ? (void *)(uintptr_t)*slot : NULL;
-	if (named && vm->now_ns - named->seen_ns > JAVA_METHOD_AGAIN_MS * NS_PER_MS) {
+	if (named && is_due(vm, named)) {
 		int r = java_method_head(&now, &vm->layout, &vm->memory, address);
 		if (r)
 			return r;
@@ -200,7 +215,12 @@ int java_vm_method(struct java_vm *vm, uint64_t address, struct java_named **ret
 			if (r)
 				return r;
 		}
+		if (vm->now_ns - named->looked_ns > JAVA_LOOK_AGAIN_MS * NS_PER_MS) {
+			named->looked_ns = vm->now_ns;
+			named->looks++;
+		}
 		named->seen_ns = vm->now_ns;
+		named->seen_in = vm->sample;
 	}
 	if (named) {
 		*ret = named;

@@ -17,6 +17,7 @@
 enum {
 	JAVA_LOOK_AGAIN_MS = 50, /* code that was seen longer ago is looked at again before it is believed */
 	JAVA_METHOD_AGAIN_MS = 500,
+	JAVA_TRUSTED_AFTER = 3, /* looks, each JAVA_LOOK_AGAIN_MS behind the last: until then each sample looks */
 	JAVA_ROUTINES_AGAIN_MS = 1000, /* more of them are made while the machine starts */
 };
 
@@ -33,8 +34,9 @@ struct java_known {
 
 struct java_named {
 	struct java_method method;
-	int64_t seen_ns;
-	bool gone; /* its memory is another's */
+	int64_t seen_ns, looked_ns; /* CLOCK_MONOTONIC: when it was last looked at, and when a look last counted */
+	uint64_t seen_in;           /* the sample that it was last looked at for */
+	uint32_t looks;             /* that found it the same */
 	struct collect_source ids;
 };
 
@@ -49,6 +51,7 @@ struct java_vm {
 	size_t bytes;                                   /* that are held */
 	int64_t routines_ns; /* CLOCK_MONOTONIC: when the routines' addresses were last read */
 	int64_t now_ns;      /* CLOCK_MONOTONIC: of the sample at hand */
+	uint64_t sample;     /* the number of that */
 	uint64_t torn;       /* code or methods that had become others */
 };
 
@@ -61,6 +64,8 @@ size_t java_vm_memory(void); /* bytes, of all */
 int java_vm_blob(struct java_vm *vm, uint64_t pc, struct java_known **ret);
 /* The tables of a compiled method; read the first time. 0, -ESTALE, -ENOENT (it has none that can be read). */
 int java_vm_scopes(struct java_vm *vm, struct java_known *known);
+/* Whether a blob is still what it was: what was read for its sake, of memory that it holds on to, is right then. 0 or -ESTALE. */
+int java_vm_still(struct java_vm *vm, struct java_known *known);
 /* 0; -EINVAL: not a method; or what a read said. Valid until java_vm_forget. */
 int java_vm_method(struct java_vm *vm, uint64_t address, struct java_named **ret);
 /* The name of the stub routine that begins at an address, or NULL. */
