@@ -113,6 +113,24 @@ static void calls_are_known_by_what_stands_before(void **state)
 	assert_int_equal(before(BYTES(0x90, 0x90, 0x90), &target), X86_NO_CALL);
 }
 
+/* Of a collector's load barrier, behind its call: registers are restored, the stack pointer too, and back it jumps. */
+static void a_slow_path_has_registers_below_the_frame(void **state)
+{
+	static const uint8_t stub[] = { 0x48, 0x8b, 0x44, 0x24, 0x08, /* mov 8(%rsp), %rax */
+		0x48, 0x81, 0xc4, 0x40, 0x02, 0x00, 0x00,             /* add $0x240, %rsp */
+		0xe9, 0x10, 0xff, 0xff, 0xff, 0x90 },                 /* jmp */
+		near_stub[] = { 0x48, 0x83, 0xc4, 0x20, 0xeb, 0x80, 0x90, 0x90 },
+			     epilogue[] = { 0x48, 0x83, 0xc4, 0x20, 0x5d, 0xc3, 0x90, 0x90 }, /* add; pop %rbp; ret */
+		in_front[] = { 0x48, 0x83, 0xec, 0x20, 0x48, 0x83, 0xc4, 0x20, 0xeb, 0x80, 0x90, 0x90 };
+	(void)state;
+	assert_int_equal(x86_saved_below(stub, sizeof stub), 0x240);
+	assert_int_equal(x86_saved_below(near_stub, sizeof near_stub), 0x20);
+	assert_int_equal(x86_saved_below(epilogue, sizeof epilogue), 0);
+	assert_int_equal(x86_saved_below(in_front, sizeof in_front), 0);
+	for (size_t n = 0; n < sizeof stub - 1; n++)
+		assert_int_equal(x86_saved_below(stub, n < 12 ? n : 0), 0); /* cut off */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -122,6 +140,7 @@ int main(void)
 		cmocka_unit_test(an_epilogue_at_each_instruction),
 		cmocka_unit_test(a_jump_out_is_told_from_a_jump_inside),
 		cmocka_unit_test(calls_are_known_by_what_stands_before),
+		cmocka_unit_test(a_slow_path_has_registers_below_the_frame),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -121,6 +121,28 @@ static enum x86_frame by_end(const struct step *s, enum x86_frame (*end)(const u
 	return end(code + X86_BEFORE);
 }
 
+/* Calls of Java are listed, and stand in the code proper. */
+static bool is_listed(struct step *s)
+{
+	static struct java_scope scopes[JAVA_INLINED_MAX];
+	const struct java_blob *b = &s->known->blob;
+	return !java_vm_scopes(s->vm, s->known) &&
+	       java_scopes_at(&s->vm->layout, &s->known->scopes, (uint32_t)(s->pc - b->code), true, scopes) > 0;
+}
+
+/* What the optimising compiler's slow paths have put below the frame. */
+static uint32_t saved_below(struct step *s)
+{
+	enum { OPTIMISED = 4 };
+	const struct java_blob *b = &s->known->blob;
+	uint8_t code[X86_SLOW_PATH_MAX];
+	uint64_t n = b->code_end - s->pc < sizeof code ? b->code_end - s->pc : sizeof code;
+	if (b->level != OPTIMISED || s->pc < b->code || s->pc >= b->code_end || (!s->exact && is_listed(s)) ||
+		read_code(s, s->pc, code, n) < 0)
+		return 0;
+	return x86_saved_below(code, n);
+}
+
 static int step_compiled(struct step *s)
 {
 	const struct java_blob *b = &s->known->blob;
@@ -142,6 +164,8 @@ static int step_compiled(struct step *s)
 		frame = by_prologue(s, b->entry);
 	else if (s->exact)
 		frame = by_end(s, x86_epilogue);
+	if (frame == X86_STANDS)
+		s->sp += saved_below(s);
 	return by(s, frame);
 }
 

@@ -209,3 +209,33 @@ enum x86_call x86_call_before(const uint8_t *end, uint64_t pc, uint64_t *ret_tar
 	}
 	return X86_NO_CALL;
 }
+
+uint32_t x86_saved_below(const uint8_t *code, size_t n)
+{
+	enum {
+		REX_W = 0x48,
+		BY_BYTE = 0x83,
+		BY_WORD = 0x81,
+		ADD_RSP = 0xc4,
+		SUB_RSP = 0xec,
+		JMP_FAR = 0xe9,
+		JMP_NEAR = 0xeb
+	};
+	for (size_t i = 0; i + 8 <= n; i++) {
+		if (code[i] != REX_W || (code[i + 1] != BY_BYTE && code[i + 1] != BY_WORD))
+			continue;
+		if (code[i + 2] == SUB_RSP)
+			return 0; /* not there yet */
+		if (code[i + 2] != ADD_RSP)
+			continue;
+		uint32_t bytes = code[i + 3];
+		size_t next = i + 4;
+		if (code[i + 1] == BY_WORD) {
+			memcpy(&bytes, code + i + 3, sizeof bytes);
+			next = i + 7;
+		}
+		bool jumps = code[next] == JMP_FAR || code[next] == JMP_NEAR;
+		return jumps && bytes % 8 == 0 && bytes < 0x1000 ? bytes : 0;
+	}
+	return 0;
+}

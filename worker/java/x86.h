@@ -11,8 +11,9 @@
 enum {
 	X86_BEFORE = 64, /* bytes in front of the instruction that are looked at */
 	X86_BEHIND = 32,
-	X86_PROLOGUE_MAX = 128, /* bytes of code that a prologue may have */
-	X86_CALL_MAX = 13,      /* bytes of a call, with the instruction that loads where it leads */
+	X86_PROLOGUE_MAX = 128,  /* bytes of code that a prologue may have */
+	X86_SLOW_PATH_MAX = 512, /* bytes of a slow path behind its call */
+	X86_CALL_MAX = 13,       /* bytes of a call, with the instruction that loads where it leads */
 };
 
 /* Where the return address is. */
@@ -34,7 +35,12 @@ enum x86_frame x86_prologue(const uint8_t *code, size_t n, uint32_t frame);
  * epilogue. */
 enum x86_frame x86_epilogue(const uint8_t *code);
 
-/* The same in a stub that ends by a jump to where its caller handles an exception: add $imm, %rsp; pop %rdx; ...; jmp *%reg. */
+/* Bytes that a slow path behind the code proper has put below the frame, to save registers around a call: sub $n, %rsp; ...; add $n, %rsp;
+ * jmp (SaveLiveRegisters in barrierSetAssembler_x86.cpp, up to 20 in those of the collectors). By n bytes of instructions from the
+ * interrupted one on; 0: none. */
+uint32_t x86_saved_below(const uint8_t *code, size_t n);
+
+/* As x86_epilogue, in a stub that ends by a jump to where its caller handles an exception: add $imm, %rsp; pop %rdx; ...; jmp *%reg. */
 enum x86_frame x86_exit(const uint8_t *code);
 
 /* Whether the bytes that end at `end` (X86_CALL_MAX of them), in front of the address `pc`, can be a call; and, where they say it, to where. */
