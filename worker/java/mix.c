@@ -5,6 +5,9 @@
 
 #include <errno.h>
 
+/* In a process that loads and unloads classes, a method that is new to us and was read later than this may be another by then. */
+enum { LATE_NS = 20 * 1000 * 1000 };
+
 /* Of the walk at hand, by the frame's place: the unwinder is followed by `java_mix` before the next sample is walked. */
 static struct java_note notes[UNWIND_MAX_FRAMES];
 
@@ -29,6 +32,7 @@ struct job {
 	struct mixed *out;
 	size_t limit;
 	bool torn, unreadable;
+	bool lost;  /* the callers of the frame at hand are not to be believed */
 	bool young; /* a method of the frame at hand is not known for long */
 };
 
@@ -60,6 +64,11 @@ static bool put_method(struct job *job, enum frame_kind kind, uint64_t address, 
 		return put(job, collect_synthetic_frame("[java: a method that cannot be read]"));
 	}
 	const struct java_method *m = &named->method;
+	if (named->looks < JAVA_TRUSTED_AFTER && vm->reuses &&
+		named->read_ns - job->stack->target->taken_ns > LATE_NS) {
+		job->torn = true;
+		return put(job, collect_synthetic_frame("[java: a method that was looked at too late]"));
+	}
 	job->young |= named->looks < JAVA_TRUSTED_AFTER;
 	/* Before the first bytecode is where the method begins, as HotSpot itself has it. */
 	uint32_t lowest,
@@ -80,8 +89,10 @@ static bool put_compiled(struct job *job, const struct java_note *note, bool cal
 		n = java_scopes_at(
 			&job->process->vm.layout, &known->scopes, (uint32_t)(note->pc - b->code), called_java, scopes);
 	/* The return address of each Java call is listed: where it is not, other code is there by now than that which called. */
-	if ((n < 0 && n != -ENOENT) || (!n && called_java && known->tables))
-		job->torn = true;
+	if ((n < 0 && n != -ENOENT) || (!n && called_java && known->tables)) {
+		job->torn = job->lost = true;
+		return true;
+	}
 	size_t before = job->out->n;
 	job->young = false;
 	bool fits = n > 0 || put_method(job, outermost, b->method, -1);
@@ -90,9 +101,9 @@ static bool put_compiled(struct job *job, const struct java_note *note, bool cal
 	/* Compiled code goes with the classes that it is of: if it has gone since, these may be names of others. */
 	if (!job->young || !java_vm_still(&job->process->vm, known))
 		return fits;
-	job->torn = true;
+	job->torn = job->lost = true;
 	job->out->n = before;
-	return put(job, collect_synthetic_frame("[java: code that is no longer there]"));
+	return true;
 }
 
 static bool put_frame(struct job *job, size_t i)
@@ -151,7 +162,7 @@ enum counter java_mix(
 		return COUNTER_unreadable;
 	if (job.limit > out->max - 1)
 		job.limit = out->max - 1;
-	for (size_t i = 0; i < stack->n; i++)
+	for (size_t i = 0; i < stack->n && !job.lost; i++)
 		if (!put_frame(&job, i)) {
 			begin_next(job.process);
 			out->frames[out->n++] = collect_synthetic_frame("[deeper than was read]");

@@ -180,9 +180,11 @@ static int read_method(struct java_vm *vm, uint64_t address, struct java_named *
 	if (r)
 		return r;
 	java_method_free(&named->method);
-	*named = (struct java_named) {
-		.method = method, .seen_ns = vm->now_ns, .looked_ns = vm->now_ns, .seen_in = vm->sample
-	};
+	*named = (struct java_named) { .method = method,
+		.read_ns = vm->now_ns,
+		.seen_ns = vm->now_ns,
+		.looked_ns = vm->now_ns,
+		.seen_in = vm->sample };
 	account(vm, sizeof *named + method.nlines + strlen(method.name) + strlen(method.file) + sizeof(uint64_t) * 4);
 	return 0;
 }
@@ -211,6 +213,7 @@ int java_vm_method(struct java_vm *vm, uint64_t address, struct java_named **ret
 			return r;
 		if (!is_same_method(&now, &named->method)) {
 			vm->torn++;
+			vm->reuses = true;
 			r = read_method(vm, address, named);
 			if (r)
 				return r;

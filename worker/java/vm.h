@@ -34,9 +34,10 @@ struct java_known {
 
 struct java_named {
 	struct java_method method;
-	int64_t seen_ns, looked_ns; /* CLOCK_MONOTONIC: when it was last looked at, and when a look last counted */
-	uint64_t seen_in;           /* the sample that it was last looked at for */
-	uint32_t looks;             /* that found it the same */
+	int64_t read_ns, seen_ns,
+		looked_ns; /* CLOCK_MONOTONIC: when it was read, last looked at, and when a look last counted */
+	uint64_t seen_in;  /* the sample that it was last looked at for */
+	uint32_t looks;    /* that found it the same */
 	struct collect_source ids;
 };
 
@@ -52,6 +53,7 @@ struct java_vm {
 	int64_t routines_ns; /* CLOCK_MONOTONIC: when the routines' addresses were last read */
 	int64_t now_ns;      /* CLOCK_MONOTONIC: of the sample at hand */
 	uint64_t sample;     /* the number of that */
+	bool reuses;         /* memory of methods for others */
 	uint64_t torn;       /* code or methods that had become others */
 };
 

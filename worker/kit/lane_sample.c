@@ -310,8 +310,10 @@ bool sample_take(const struct runtime *runtime, const struct window_entry *entry
 	const uint64_t *kernel = (const void *)(s + 1);
 	int64_t now = monotonic_ns();
 	struct target *t = s->head.pid ? target_get(s->head.pid) : NULL;
-	if (t)
+	if (t) {
+		t->taken_ns = (int64_t)s->head.time;
 		target_sampled(t, now, s->has_user);
+	}
 	if (t && target_pending(t, now))
 		return false;
 

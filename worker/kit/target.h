@@ -90,6 +90,7 @@ struct target {
 	int64_t asked_ns;      /* CLOCK_MONOTONIC, as are these */
 	int64_t maps_read_ns, view_read_ns; /* CLOCK_MONOTONIC */
 	int64_t sampled_ns, due_ns;         /* last sample; when to ask (0: now) */
+	int64_t taken_ns;                   /* when the sample at hand was taken by the kernel */
 	int64_t looked_ns;                  /* last look whether it still lives */
 	struct code_range *code;            /* owned; ascending */
 	size_t ncode;
