@@ -153,7 +153,7 @@ static void check_namespaces(const struct sandbox_wanted *wanted, struct sandbox
 	char pid[16];
 	snprintf(pid, sizeof pid, "%d", wanted->pid);
 	for (int i = 0; i < NAMESPACE_COUNT; i++) {
-		struct namespace_id shunned = wanted->network, its;
+		struct namespace_id shunned = wanted->network, its = { 0 };
 		bool left = 1 << i == NAMESPACE_NET && shunned.ino;
 		if (!left && namespace_of("self", namespace_names[i], &shunned) < 0)
 			continue; /* the kernel does not have this kind */

@@ -37,7 +37,11 @@ static void look(const uint8_t *data, size_t size)
 	memcpy(sample.regs, data, size < sizeof sample.regs ? size : sizeof sample.regs);
 	sample.regs[REG_SP] = BASE;
 	memcpy(stack, data, size < sizeof stack ? size : sizeof stack);
-	struct window_read read = { NULL, 0, &target, atomic_load(&target.view), &sample, stack, sizeof stack, false };
+	struct window_read read = { .target = &target,
+		.view = atomic_load(&target.view),
+		.sample = &sample,
+		.stack = stack,
+		.stack_bytes = sizeof stack };
 	size_t n = python_capture(&read, captured, sizeof captured);
 	if (n > sizeof captured)
 		abort();
@@ -46,7 +50,7 @@ static void look(const uint8_t *data, size_t size)
 			.pc = BASE + (data[i % size] & 0x1fU), .sp = BASE + i * 512, .exact = !i
 		};
 	struct native_stack whole = { &target, native, NATIVE, size & 1, size & 1 ? NULL : "[ending]" };
-	struct mixed out = { frames, 0, STREAM_MAX_FRAMES };
+	struct mixed out = { .frames = frames, .max = STREAM_MAX_FRAMES };
 	const char *words = NULL;
 	if (n && python_mix(&whole, captured, n, &out, &words) == COUNTER_complete && (!out.n || words))
 		abort();
