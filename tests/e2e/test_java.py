@@ -27,6 +27,8 @@ STEPS = 40
 THREADS = 300
 YIELD = 0.99
 MOST_LATE = 0.1  # on a shared machine
+# Methods that are new all the time have no name when the machine is too busy for it to be read while it is surely theirs.
+MOST_LATE_OF_NEW_METHODS = 0.4
 MISSES = 2  # of so few samples that one is more than a hundredth
 POINTS = 2.0
 FEWEST = 100  # samples of one workload that are enough to judge its shares
@@ -185,12 +187,12 @@ def reaches_entry(run: str, measured: Measured, sample: Sample) -> bool:
     return first in threads or (sample.thread == run and first == entry(run, measured))
 
 
-def check_yield(measured: Measured, runs: Iterable[str]) -> None:
+def check_yield(measured: Measured, runs: Iterable[str], most_late: float = MOST_LATE) -> None:
     """All of these are inside Java whenever they run."""
     samples = [(run, sample) for run in runs for sample in measured.of(run)]
     total = sum(sample.n for _, sample in samples)
     late = sum(sample.n for _, sample in samples if sample.late)
-    share(late <= MOST_LATE * total, f"{late} of {total} samples were read late")
+    share(late <= most_late * total, f"{late} of {total} samples were read late")
     missing = [sample for run, sample in samples if not sample.late and not reaches_entry(run, measured, sample)]
     misses = javaframes.total(missing)
     text = some(sample.text() for sample in sorted(missing, key=lambda sample: -sample.n))
@@ -325,7 +327,7 @@ def test_no_impossible_edge_in_any_shape(shapes: Measured) -> None:
 @pytest.mark.parametrize("run", [run for run in SHAPES if run not in ("threads", "virtual")])
 def test_yield_in_any_shape(shapes: Measured, run: str) -> None:
     """Threads that wait most of the time have tests of their own."""
-    check_yield(shapes, [run])
+    check_yield(shapes, [run], MOST_LATE_OF_NEW_METHODS if run == "unloading" else MOST_LATE)
 
 
 def test_recursion(shapes: Measured) -> None:

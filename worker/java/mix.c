@@ -31,7 +31,7 @@ struct job {
 	const struct native_stack *stack;
 	struct mixed *out;
 	size_t limit;
-	bool torn, unreadable;
+	bool torn, unreadable, late;
 	bool lost;  /* the callers of the frame at hand are not to be believed */
 	bool young; /* a method of the frame at hand is not known for long */
 };
@@ -66,7 +66,7 @@ static bool put_method(struct job *job, enum frame_kind kind, uint64_t address, 
 	const struct java_method *m = &named->method;
 	if (named->looks < JAVA_TRUSTED_AFTER && vm->reuses &&
 		named->read_ns - job->stack->target->taken_ns > LATE_NS) {
-		job->torn = true;
+		job->late = true;
 		return put(job, collect_synthetic_frame("[java: a method that was looked at too late]"));
 	}
 	job->young |= named->looks < JAVA_TRUSTED_AFTER;
@@ -141,6 +141,10 @@ static const char *ending_of(const struct job *job, enum counter *ret)
 	if (trouble == JAVA_TROUBLE_UNREADABLE || job->unreadable) {
 		*ret = COUNTER_unreadable;
 		return "[java: not readable]";
+	}
+	if (job->late && s->whole) {
+		*ret = COUNTER_late;
+		return "[read too late]";
 	}
 	return NULL;
 }
