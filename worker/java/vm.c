@@ -197,7 +197,9 @@ int java_vm_still(struct java_vm *vm, struct java_known *known)
 /* Its memory may be another's by now: one that was found the same a few times is looked at now and then, others for each sample. */
 static bool is_due(const struct java_vm *vm, const struct java_named *named)
 {
-	if (named->looks < JAVA_TRUSTED_AFTER)
+	bool young = named->looks < JAVA_TRUSTED_AFTER ||
+		     (vm->reuses && vm->now_ns - named->read_ns < JAVA_TRUSTED_AGE_S * NS_PER_S);
+	if (young)
 		return named->seen_in != vm->sample;
 	return vm->now_ns - named->seen_ns > JAVA_METHOD_AGAIN_MS * NS_PER_MS;
 }

@@ -17,7 +17,8 @@
 enum {
 	JAVA_LOOK_AGAIN_MS = 50, /* code that was seen longer ago is looked at again before it is believed */
 	JAVA_METHOD_AGAIN_MS = 500,
-	JAVA_TRUSTED_AFTER = 3, /* looks, each JAVA_LOOK_AGAIN_MS behind the last: until then each sample looks */
+	JAVA_TRUSTED_AGE_S = 10, /* where methods are known to take the places of others */
+	JAVA_TRUSTED_AFTER = 3,  /* looks, each JAVA_LOOK_AGAIN_MS behind the last: until then each sample looks */
 	JAVA_ROUTINES_AGAIN_MS = 1000, /* more of them are made while the machine starts */
 };
 
