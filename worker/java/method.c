@@ -14,6 +14,15 @@ static uint64_t slot_of(const struct java_method *m, const struct java_layout *l
 	return m->pool + l->of[JAVA_sizeof_pool].value + index * 8ULL;
 }
 
+/* Up to 12: _refcount, _length, _identity_hash, of 16 bits each (oops/symbol.hpp); later the count and the hash in one, then the length. */
+static int read_stamp(const struct java_memory *memory, uint64_t symbol, uint64_t *ret)
+{
+	enum { COUNT_BITS = 16 };
+	int r = java_read_word(memory, symbol, ret);
+	*ret = r ? 0 : *ret >> COUNT_BITS;
+	return r;
+}
+
 /* Whose it is, and which of it: where the two names are. */
 static int find_symbols(struct java_method *m, const struct java_layout *l, const struct java_memory *memory)
 {
@@ -27,9 +36,11 @@ static int find_symbols(struct java_method *m, const struct java_layout *l, cons
 		return -EINVAL;
 	r = java_get_at(l, memory, JAVA_klass_name, holder, &m->class_symbol);
 	r = r ? r : java_read_word(memory, slot_of(m, l, m->name_index), &slot);
-	if (!r)
-		m->name_symbol = slot & ~(uint64_t)POOL_TAGS;
-	return r;
+	if (r)
+		return r;
+	m->name_symbol = slot & ~(uint64_t)POOL_TAGS;
+	r = read_stamp(memory, m->class_symbol, &m->class_stamp);
+	return r ? r : read_stamp(memory, m->name_symbol, &m->name_stamp);
 }
 
 int java_method_head(

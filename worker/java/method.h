@@ -20,8 +20,9 @@ struct java_method {
 	uint32_t code_size; /* bytes; 0: native or abstract */
 	uint16_t name_index;
 	uint64_t pool;
-	uint64_t class_symbol,
-		name_symbol; /* addresses of its names: another method's may have all the other addresses, one after the other */
+	/* Its names: another method's may have all the other addresses, one after the other, and these, too; but not what is in there. The
+	 * stamp of a Symbol is its length, its hash, which is a random number, and the first two bytes of its text. */
+	uint64_t class_symbol, class_stamp, name_symbol, name_stamp;
 	uint8_t *lines; /* owned; NULL: none */
 	size_t nlines;
 	uint32_t first_line; /* the lowest in the table; 0: none */

@@ -169,7 +169,8 @@ int java_vm_scopes(struct java_vm *vm, struct java_known *known)
 static bool is_same_method(const struct java_method *a, const struct java_method *b)
 {
 	return a->constant == b->constant && a->pool == b->pool && a->name_index == b->name_index &&
-	       a->code_size == b->code_size && a->class_symbol == b->class_symbol && a->name_symbol == b->name_symbol;
+	       a->code_size == b->code_size && a->class_symbol == b->class_symbol && a->class_stamp == b->class_stamp &&
+	       a->name_symbol == b->name_symbol && a->name_stamp == b->name_stamp;
 }
 
 static int read_method(struct java_vm *vm, uint64_t address, struct java_named *named)
