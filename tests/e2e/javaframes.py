@@ -27,6 +27,8 @@ GAPS = (
 )  # fmt: skip
 # Frames of a virtual thread that were not yet copied back from the heap to the stack of its carrier, since it went on.
 IN_HEAP = "[java: callers of a virtual thread that are in the heap]"
+# Stands for one method, of which the name is not known: it may have called anything.
+NAMELESS = "[java: a method"
 LATE = ("late", "moved", "early", "missed")
 """What pprof says of samples whose reading was late: who else was busy decides that, not the reader."""
 
@@ -259,6 +261,8 @@ def impossible(sample: Sample) -> str:
                 if len(set(numbers)) > 1:
                     return f"{outer.name} does not call {frame.name}"
             outer = frame
+        elif frame.startswith(NAMELESS):
+            outer = None
         before = frame
     return ""
 
