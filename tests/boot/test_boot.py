@@ -25,13 +25,13 @@ def booted() -> Iterator[machine.Boot]:
 @pytest.mark.parametrize("name", NAMES)
 def test_boot(name: str, booted: machine.Boot) -> None:
     if name not in booted.results:
-        pytest.fail(f"never got there: {booted.tail()}", pytrace=False)
+        raise AssertionError(f"never got there: {booted.tail()}")
     why = booted.results[name]
     if why is not None:
-        pytest.fail(f"{why}\n{booted.tail()}", pytrace=False)
+        raise AssertionError(f"{why}\n{booted.tail()}")
 
 
 def test_machine_ends_by_itself(booted: machine.Boot) -> None:
     """No panic, no hang, and no check that took the rest with it."""
     if booted.timed_out or not booted.done:
-        pytest.fail(booted.tail(), pytrace=False)
+        raise AssertionError(booted.tail())
