@@ -58,8 +58,8 @@ static bool is_same(const struct java_blob *a, const struct java_blob *b)
 	       a->scopes == b->scopes;
 }
 
-/* Reads the head again. 0; -ESTALE: another's now. */
-static int look_again(struct java_vm *vm, struct java_known *known)
+/* Reads the head again. */
+int java_vm_still(struct java_vm *vm, struct java_known *known)
 {
 	uint8_t bytes[JAVA_STRUCTURE_MAX];
 	const struct java_heap *heap = java_heap_of(&vm->heaps, known->blob.address);
@@ -113,7 +113,7 @@ int java_vm_blob(struct java_vm *vm, uint64_t pc, struct java_known **ret)
 		*ret = known;
 		return 0;
 	}
-	if (there && !look_again(vm, known)) {
+	if (there && !java_vm_still(vm, known)) {
 		*ret = known;
 		return 0;
 	}
@@ -158,7 +158,7 @@ int java_vm_scopes(struct java_vm *vm, struct java_known *known)
 {
 	if (!known->tables_tried) {
 		known->tables_tried = true;
-		if (!copy_tables(vm, known) && look_again(vm, known)) {
+		if (!copy_tables(vm, known) && java_vm_still(vm, known)) {
 			drop_tables(known);
 			return -ESTALE;
 		}
@@ -188,11 +188,6 @@ static int read_method(struct java_vm *vm, uint64_t address, struct java_named *
 		.seen_in = vm->sample };
 	account(vm, sizeof *named + method.nlines + strlen(method.name) + strlen(method.file) + sizeof(uint64_t) * 4);
 	return 0;
-}
-
-int java_vm_still(struct java_vm *vm, struct java_known *known)
-{
-	return look_again(vm, known);
 }
 
 /* Its memory may be another's by now: one that was found the same a few times is looked at now and then, others for each sample. */
