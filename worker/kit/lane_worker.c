@@ -112,7 +112,6 @@ static void handle(const struct frame *f)
 {
 	switch (f->row->number) {
 	case MSG_START:
-		names_start();
 		break;
 	case MSG_LEND:
 		lend(f);

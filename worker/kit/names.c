@@ -32,7 +32,7 @@ static int64_t next_look_ns, pause_ns = FIRST_PAUSE_MS * NS_PER_MS;
 static size_t open_names;
 
 static struct kallsyms *kernel;
-static bool kernel_answered;
+static bool kernel_asked, kernel_answered;
 
 static struct name *intern(const struct key *key)
 {
@@ -100,9 +100,13 @@ static void kallsyms_opened(void *object, enum lease_kind kind, const struct lea
 		log_warn("kernel frames have no names: /proc/kallsyms: %s", strerror(-r));
 }
 
-void names_start(void)
+/* The kernel writes all its symbols anew for each reader, which takes 50 ms: not before there is a frame to name. */
+static void ask_kernel(void)
 {
 	struct lease_request request = { .kind = LEASE_KALLSYMS, .handler = kallsyms_opened };
+	if (kernel_asked)
+		return;
+	kernel_asked = true;
 	leases_ask(&request);
 }
 
@@ -118,6 +122,7 @@ struct name *names_kernel(uint64_t address)
 {
 	struct key key = { .address = address, .kind = FRAME_KERNEL };
 	struct name *name = intern(&key);
+	ask_kernel();
 	if (name && !name->asked && !name->frame)
 		name_kernel(name); /* later, names_resolve does it, which also tells of it */
 	return name;

@@ -20,10 +20,7 @@ struct name {
 	uint32_t used;           /* the section in which it was last sampled */
 };
 
-/* Asks for the kernel's symbols. */
-void names_start(void);
-
-/* Valid until names_section. NULL: out of memory. */
+/* Valid until names_section. NULL: out of memory. The first kernel address asks for the kernel's symbols. */
 struct name *names_user(struct target *t, const struct code_range *code, uint64_t address);
 struct name *names_kernel(uint64_t address);
 struct name *names_synthetic(const char *text);
