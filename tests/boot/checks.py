@@ -28,7 +28,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 WORKLOADS = Path("/opt/bulkhead-tests")
 RESULTS = "/dev/ttyS1"
 
-WORKERS = ("sampler", "native", "merge")
+WORKERS = ("sampler", "native", "python", "java", "merge")
 READERS = ("sampler", "native")
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "uts")
 CONTROLLERS = ("cpu", "memory", "pids")
