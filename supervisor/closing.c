@@ -283,7 +283,7 @@ static void finish(struct supervisor *s)
 	timer_clear(&all->closing_timer);
 	forget_outputs(s);
 	release_lanes(s);
-	snapshot_free(&all->closing);
+	snapshot_free(s, &all->closing);
 	all->closing_stage = CLOSING_NONE;
 	snapshot_closed(s);
 }

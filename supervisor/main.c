@@ -228,6 +228,7 @@ static void start(struct supervisor *s)
 {
 	timer_set(&s->tick, TICK_MS * NS_PER_MS, on_tick, s);
 	timer_set(&s->reconcile, RECONCILE_MS * NS_PER_MS, on_reconcile, s);
+	reap_start();
 	broker_init(s);
 	workers_init(s);
 	remember_load(s);
@@ -238,6 +239,7 @@ static void start(struct supervisor *s)
 static void finish(struct supervisor *s)
 {
 	notify_say("STOPPING=1");
+	reap_end();
 	if (s->snapshots.outputs_begun && s->snapshots.directory)
 		output_abandon(s->snapshots.directory, &s->snapshots.outputs);
 	status_close(s);

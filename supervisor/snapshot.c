@@ -8,15 +8,44 @@
 #include <inttypes.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static void on_time(void *context);
 
-void snapshot_free(struct snapshot *snapshot)
+enum { PIECE_BYTES = 2 << 20 };
+
+/* One piece of the memory of streams that are done with: all of a long one at once takes the loop 8 ms. */
+static void on_discard(void *context)
+{
+	struct discarded *d = context;
+	struct stat st;
+	if (!d->count)
+		return;
+	int fd = d->streams[d->count - 1];
+	if (fstat(fd, &st) || st.st_size <= PIECE_BYTES || ftruncate(fd, st.st_size - PIECE_BYTES)) {
+		close(fd);
+		d->count--;
+	}
+	if (d->count)
+		timer_set(&d->timer, 0, on_discard, d);
+}
+
+static void discard(struct discarded *d, int fd)
+{
+	if (d->count == WORKERS_MAX) { /* they come faster than they can be got rid of */
+		close(fd);
+		return;
+	}
+	d->streams[d->count++] = fd;
+	timer_set(&d->timer, 0, on_discard, d);
+}
+
+void snapshot_free(struct supervisor *s, struct snapshot *snapshot)
 {
 	for (unsigned i = 0; i < WORKERS_MAX && snapshot->id; i++)
 		if (snapshot->parts[i].stream >= 0)
-			close(snapshot->parts[i].stream);
+			discard(&s->snapshots.discarded, snapshot->parts[i].stream);
 	*snapshot = (struct snapshot) { 0 };
 }
 
@@ -38,7 +67,7 @@ int snapshot_streams(struct supervisor *s, struct snapshot *snapshot, uint64_t i
 		snapshot->parts[i].stream = memfd_create("bulkhead-stream", MFD_CLOEXEC);
 		if (snapshot->parts[i].stream < 0) {
 			int error = errno;
-			snapshot_free(snapshot);
+			snapshot_free(s, snapshot);
 			return -error;
 		}
 	}

@@ -208,11 +208,19 @@ enum closing_stage {
 	CLOSING_MERGING,
 };
 
+/* Streams that are merged: their memory is given back in pieces. */
+struct discarded {
+	int streams[WORKERS_MAX]; /* owned */
+	unsigned count;
+	struct timer timer;
+};
+
 struct snapshots {
 	enum snapshot_stage stage;
 	enum closing_stage closing_stage;
 	struct snapshot current, closing;
 	struct timer timer, closing_timer;
+	struct discarded discarded;
 	struct output *directory; /* owned; NULL in a recording */
 	struct output_set outputs;
 	bool outputs_begun;
@@ -408,7 +416,7 @@ void closing_worker_running(struct worker *w);
 void closing_worker_gone(struct worker *w);
 bool closing_holds_lane(const struct worker *w); /* merge still reads it: nobody else may */
 void snapshot_closed(struct supervisor *s);      /* snapshot.c: the closing one is off the books */
-void snapshot_free(struct snapshot *snapshot);
+void snapshot_free(struct supervisor *s, struct snapshot *snapshot);
 int snapshot_streams(struct supervisor *s, struct snapshot *snapshot, uint64_t id);
 
 /* priv_perf.c */
@@ -443,6 +451,11 @@ int status_request_check(const struct frame *f, struct status_request *ret);
 void notify_init(void); /* takes NOTIFY_SOCKET and WATCHDOG_USEC out of the environment */
 __attribute__((format(printf, 1, 2))) void notify_say(const char *format, ...);
 bool notify_watchdog(void); /* systemd wants to hear from us */
+
+/* reap.c */
+void reap_start(void);
+void reap_later(int pidfd); /* of a child that has ended; takes the fd */
+void reap_end(void);        /* what is left, and the thread */
 
 /* main.c */
 void supervisor_stop(struct supervisor *s, int exit_code); /* ends all workers, then the loop */

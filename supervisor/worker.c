@@ -248,7 +248,7 @@ static void settle(struct life *life)
 {
 	struct worker *w = worker_of(life);
 	leave_post(w);
-	close(w->pidfd);
+	reap_later(w->pidfd);
 	w->pidfd = -1;
 	w->pid = 0;
 	priv_cgroup_remove(&w->leaf);
@@ -409,7 +409,7 @@ static void on_ended(void *context, short what)
 	siginfo_t end = { 0 };
 	(void)what;
 	dispatch_drain(w);
-	if (waitid(P_PIDFD, (id_t)w->pidfd, &end, WEXITED | WNOHANG) || !end.si_pid)
+	if (waitid(P_PIDFD, (id_t)w->pidfd, &end, WEXITED | WNOHANG | WNOWAIT) || !end.si_pid)
 		return;
 	/* What looked like a sandbox with holes in it was a process on its way out: how it ended tells more. Our SIGKILL may
 	 * have overtaken its filter's SIGSYS. */
