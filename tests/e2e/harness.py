@@ -539,9 +539,9 @@ def check_profile_pair(path: Path, alone: bool = True) -> Pprof:
 
 
 @contextlib.contextmanager
-def short_directory() -> Iterator[Path]:
+def short_directory(where: str = "/tmp") -> Iterator[Path]:
     """A private directory with a path short enough for a socket's name."""
-    path = Path(tempfile.mkdtemp(prefix="bh-", dir="/tmp"))
+    path = Path(tempfile.mkdtemp(prefix="bh-", dir=where))
     try:
         yield path
     finally:

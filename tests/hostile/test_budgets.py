@@ -180,4 +180,4 @@ def test_the_machine_stays_usable(directory: Path, service: Callable[..., Servic
             longest = max(longest, time.monotonic() - begin)
         assert one.stop() == 0
     print(f"longest hold-up: {1000 * longest:.0f} ms")
-    harness.share(longest < 2, f"nothing else ran for {longest:.2f} s")
+    harness.share(longest < 0.1, f"nothing else ran for {longest:.3f} s")

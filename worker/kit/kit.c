@@ -1,5 +1,6 @@
 #include "kit/kit.h"
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "kit/lockdown.h"
 
@@ -171,6 +172,17 @@ int kit_receive(struct kit *kit, struct frame *ret)
 		_exit(KIT_EXIT_PROTOCOL);
 	}
 	return 1;
+}
+
+enum { RUN_NS = 1000 * 1000, BREATH_NS = 100 * 1000 };
+
+void kit_breathe(int64_t *rested_ns)
+{
+	int64_t now = monotonic_ns();
+	if (now - *rested_ns < RUN_NS)
+		return;
+	nanosleep(&(struct timespec) { 0, BREATH_NS }, NULL);
+	*rested_ns = monotonic_ns();
 }
 
 void kit_pin_thread(const struct kit *kit, uint32_t cpu)

@@ -310,6 +310,7 @@ static void *run(void *argument)
 	struct window *w = argument;
 	kit_pin_thread(w->kit, w->cpu);
 	uint64_t position = lane_tail(w->lane, w->cpu);
+	int64_t rested_ns = monotonic_ns();
 	for (;;) {
 		int n = lane_get(w->lane, w->cpu, position, w->record.bytes, sizeof w->record);
 		if (n < 0) {
@@ -318,6 +319,7 @@ static void *run(void *argument)
 		}
 		if (!n) {
 			lane_wait(w->lane, w->cpu, position, -1);
+			rested_ns = monotonic_ns();
 			continue;
 		}
 		/* Short records have no sample's fields; what they lack is not to be the last one's. */
@@ -331,6 +333,7 @@ static void *run(void *argument)
 		uint64_t used = atomic_load_explicit(&w->head, memory_order_relaxed) - atomic_load(&w->tail);
 		if (is_urgent(w->record.sample.head.type) || w->teaches || used > RING_BYTES / 4)
 			ring_bell(w);
+		kit_breathe(&rested_ns);
 	}
 	return NULL;
 }

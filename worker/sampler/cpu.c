@@ -73,6 +73,7 @@ static void drain(struct cpu *cpu, uint64_t *position)
 		taps_publish(&cpu->taps, tail);
 		*position = tail;
 		__atomic_store_n(&page->data_tail, tail, __ATOMIC_RELEASE);
+		kit_breathe(&cpu->rested_ns);
 	}
 }
 
@@ -106,6 +107,7 @@ static void *run(void *argument)
 		/* The signal of cpu_mark is open only in here, so a mark asked for in between is not slept over. */
 		bool pending = atomic_load(&cpu->mark) || atomic_load(&cpu->notice);
 		int r = ppoll(fds, 2, pending ? &retry : NULL, &none);
+		cpu->rested_ns = monotonic_ns();
 		if (r > 0 && fds[1].revents)
 			empty(&cpu->wake);
 		if (r > 0 && fds[0].revents & (POLLHUP | POLLERR | POLLNVAL)) {

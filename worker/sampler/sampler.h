@@ -95,6 +95,7 @@ struct cpu {
 	int done;          /* eventfd of the main thread: a mark was written, a notice was said, or the CPU is gone */
 	uint8_t *scratch;  /* a record that wraps */
 	pthread_t thread;
+	int64_t rested_ns;               /* the thread's: kit_breathe */
 	struct taps taps;                /* the thread's */
 	_Atomic uint64_t mark;           /* write this snapshot's mark; 0: none */
 	_Atomic(struct notice *) notice; /* owned; NULL: said */
