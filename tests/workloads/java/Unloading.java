@@ -25,8 +25,8 @@ final class Unloading {
     private Unloading() {
     }
 
-    static byte[] template() throws IOException {
-        try (InputStream in = Unloading.class.getResourceAsStream("Guest0000.class")) {
+    static byte[] template(String name) throws IOException {
+        try (InputStream in = Unloading.class.getResourceAsStream(name)) {
             return in.readAllBytes();
         }
     }
@@ -58,7 +58,7 @@ final class Unloading {
 
     public static void main(String[] arguments) throws Exception {
         Workload.begin(arguments);
-        byte[] template = template();
+        byte[] template = template("Guest0000.class");
         for (int n = 1; Workload.going(); n++) {
             use(guest(template, n % 10000));
             if (n % TOGETHER == 0) {
