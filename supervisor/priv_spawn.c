@@ -24,7 +24,7 @@ enum {
 	 * on every CPU. The kernel counts its ticks, 1 to 10 ms. An honest one sleeps every millisecond (kit_breathe). */
 	RTTIME_SOFT_US = 4000,
 	RTTIME_HARD_US = 8000, /* SIGKILL */
-	NICE_LIMIT = 40,         /* nice -20: where real-time priority is refused */
+	NICE_LIMIT = 40,       /* nice -20: where real-time priority is refused */
 	MEMLOCK_BYTES = 1 << 20,
 };
 

@@ -269,13 +269,13 @@ static void fill_place(struct supervisor *s)
 static void on_quarantined_ended(void *context, short what)
 {
 	struct quarantined *q = context;
-	siginfo_t end;
+	siginfo_t end = { 0 };
 	(void)what;
-	if (waitid(P_PIDFD, (id_t)q->pidfd, &end, WEXITED | WNOHANG))
+	if (waitid(P_PIDFD, (id_t)q->pidfd, &end, WEXITED | WNOHANG | WNOWAIT) || !end.si_pid)
 		return;
 	log_info("%s: quarantined process %d has ended at last", q->row->name, q->pid);
 	watch_clear(&q->ended);
-	close(q->pidfd);
+	reap_later(q->pidfd);
 	priv_cgroup_remove(&q->leaf);
 	ledger_drop(&q->supervisor->ledger, WORKERS_MAX + q->index);
 	blame_over(q);
