@@ -19,6 +19,7 @@
 #include "java/step.h"
 #include "java/vm.h"
 #include "kit/lane_worker.h"
+#include "kit/retry.h"
 #include "kit/target.h"
 
 #include <stdatomic.h>
@@ -36,11 +37,10 @@ enum {
 struct java_process {
 	struct java_vm vm;
 	struct target *target;
-	uint32_t reads;   /* for the sample at hand */
-	bool ready;       /* else `why` says what is missing */
-	const char *why;  /* for operators, a literal; NULL: nothing is missing */
-	int64_t again_ns; /* CLOCK_MONOTONIC: when to look again; 0: not by itself */
-	int64_t pause_ns, born_ns;
+	uint32_t reads;  /* for the sample at hand */
+	bool ready;      /* else `why` says what is missing */
+	const char *why; /* for operators, a literal; NULL: nothing is missing */
+	struct retry retry;
 	/* The walk at hand. */
 	enum java_trouble trouble;
 };

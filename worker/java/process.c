@@ -1,7 +1,6 @@
 /* One process: whether its virtual machine is understood, and whether its samples are asked for. Main thread. */
 #include "java/java.h"
 
-#include "common/clock.h"
 #include "kit/identify.h"
 
 #include <errno.h>
@@ -9,15 +8,10 @@
 #include <string.h>
 
 enum {
-	FIRST_PAUSE_MS =
-		2, /* between two looks at a virtual machine that is not initialised, as long as it may just be starting... */
-	START_MS = 200,
-	LAST_PAUSE_MS = 5000,       /* ...and then doubled, up to this */
 	STACK_FIRST = 128 << 10,    /* bytes of stack that are read until it is known how deep the stacks are */
 	CACHE_BYTES_MAX = 48 << 20, /* code, names and lines of all processes */
 };
 
-static int64_t next_look_ns = INT64_MAX;
 static const char no_machine[] = "no virtual machine was found in it";
 static const char not_ready[] = "its virtual machine is not initialised";
 
@@ -52,8 +46,7 @@ static struct java_process *process_of(struct target *t)
 		return NULL;
 	p->target = t;
 	p->vm.memory = (struct java_memory) { p, read_live };
-	p->pause_ns = FIRST_PAUSE_MS * NS_PER_MS;
-	p->born_ns = monotonic_ns();
+	retry_begin(&p->retry);
 	atomic_store(&t->runtime, p);
 	return p;
 }
@@ -169,21 +162,15 @@ void java_prepare(struct target *t)
 		return;
 	p->reads = 0;
 	p->why = look(t, p, &again);
-	p->again_ns = 0;
+	retry_never(&p->retry);
 	if (!p->why) {
 		p->ready = true;
 		atomic_store(&t->want, STACK_FIRST);
 		target_take(t, true);
 		return;
 	}
-	if (!again)
-		return;
-	int64_t now = monotonic_ns();
-	p->again_ns = now + p->pause_ns;
-	if (now - p->born_ns > START_MS * NS_PER_MS)
-		p->pause_ns = p->pause_ns * 2 < LAST_PAUSE_MS * NS_PER_MS ? p->pause_ns * 2 : LAST_PAUSE_MS * NS_PER_MS;
-	if (p->again_ns < next_look_ns)
-		next_look_ns = p->again_ns;
+	if (again)
+		retry_later(&p->retry);
 }
 
 bool java_knows(struct target *t)
@@ -197,18 +184,14 @@ bool java_wants(struct target *t)
 {
 	java_prepare(t);
 	const struct java_process *p = atomic_load(&t->runtime);
-	return !p || !p->why || p->again_ns || monotonic_ns() - p->born_ns < START_MS * NS_PER_MS;
+	return !p || !p->why || p->retry.again_ns || retry_is_young(&p->retry);
 }
 
 static void look_again(struct target *t)
 {
 	const struct java_process *p = atomic_load(&t->runtime);
-	if (!p || !p->again_ns)
-		return;
-	if (p->again_ns <= monotonic_ns())
+	if (p && retry_is_due(&p->retry))
 		java_prepare(t);
-	else if (p->again_ns < next_look_ns)
-		next_look_ns = p->again_ns;
 }
 
 static void drop_cache(struct target *t)
@@ -227,10 +210,8 @@ void java_turn(void)
 {
 	if (java_vm_memory() > CACHE_BYTES_MAX)
 		java_shed();
-	if (monotonic_ns() < next_look_ns)
-		return;
-	next_look_ns = INT64_MAX;
-	targets_each(look_again);
+	if (retry_turn())
+		targets_each(look_again);
 }
 
 void java_describe(struct target *t, struct description *d)

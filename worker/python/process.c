@@ -1,7 +1,6 @@
 /* One process: where its interpreter is, of which version, and whether its samples are asked for. Main thread. */
 #include "python/python.h"
 
-#include "common/clock.h"
 #include "kit/identify.h"
 
 #include <elf.h>
@@ -11,16 +10,11 @@
 #include <string.h>
 
 enum {
-	FIRST_PAUSE_MS =
-		2, /* between two looks at an interpreter that is not initialised, as long as it may just be starting... */
-	START_MS = 200,
-	LAST_PAUSE_MS = 5000,       /* ...and then doubled, up to this */
 	STACK_FIRST = 256 << 10,    /* bytes of stack that are read until it is known how deep the stacks are */
 	CODES_BYTES_MAX = 48 << 20, /* names and lines of all processes */
 	PTHREAD_TID_GLIBC = 720,    /* offset of struct pthread's tid (nptl/descr.h), glibc 2.4 to 2.41 on x86-64 */
 };
 
-static int64_t next_look_ns = INT64_MAX;
 static const char no_interpreter[] = "no interpreter was found in it";
 
 int python_read_live(void *target, uint64_t address, void *buf, size_t n)
@@ -59,8 +53,7 @@ static struct python_process *process_of(struct target *t)
 	}
 	atomic_init(&p->threads, threads);
 	p->codes = codes;
-	p->pause_ns = FIRST_PAUSE_MS * NS_PER_MS;
-	p->born_ns = monotonic_ns();
+	retry_begin(&p->retry);
 	atomic_store(&t->runtime, p);
 	return p;
 }
@@ -208,7 +201,7 @@ void python_prepare(struct target *t)
 	if (!p || atomic_load(&p->ready) || t->mem < 0)
 		return;
 	p->why = look(t, p, &again);
-	p->again_ns = 0;
+	retry_never(&p->retry);
 	if (!p->why) {
 		atomic_store(&p->ready, true);
 		if (p->layout.datastack_chunk == PYTHON_NONE) /* each Python frame has one on the C stack */
@@ -216,14 +209,8 @@ void python_prepare(struct target *t)
 		target_take(t, true);
 		return;
 	}
-	if (!again)
-		return;
-	int64_t now = monotonic_ns();
-	p->again_ns = now + p->pause_ns;
-	if (now - p->born_ns > START_MS * NS_PER_MS)
-		p->pause_ns = p->pause_ns * 2 < LAST_PAUSE_MS * NS_PER_MS ? p->pause_ns * 2 : LAST_PAUSE_MS * NS_PER_MS;
-	if (p->again_ns < next_look_ns)
-		next_look_ns = p->again_ns;
+	if (again)
+		retry_later(&p->retry);
 }
 
 /* A child of one of ours that has become another program may have come here before that was known. */
@@ -231,18 +218,14 @@ bool python_wants(struct target *t)
 {
 	python_prepare(t);
 	const struct python_process *p = atomic_load(&t->runtime);
-	return !p || p->why != no_interpreter || monotonic_ns() - p->born_ns < START_MS * NS_PER_MS;
+	return !p || p->why != no_interpreter || retry_is_young(&p->retry);
 }
 
 static void look_again(struct target *t)
 {
 	const struct python_process *p = atomic_load(&t->runtime);
-	if (!p || !p->again_ns)
-		return;
-	if (p->again_ns <= monotonic_ns())
+	if (p && retry_is_due(&p->retry))
 		python_prepare(t);
-	else if (p->again_ns < next_look_ns)
-		next_look_ns = p->again_ns;
 }
 
 static void drop_codes(struct target *t)
@@ -263,10 +246,8 @@ void python_turn(void)
 {
 	if (python_codes_memory() > CODES_BYTES_MAX)
 		python_shed();
-	if (monotonic_ns() < next_look_ns)
-		return;
-	next_look_ns = INT64_MAX;
-	targets_each(look_again);
+	if (retry_turn())
+		targets_each(look_again);
 }
 
 void python_describe(struct target *t, struct description *d)

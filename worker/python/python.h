@@ -17,6 +17,7 @@
 #define PYTHON_PYTHON_H
 
 #include "kit/lane_worker.h"
+#include "kit/retry.h"
 #include "kit/target.h"
 #include "python/code.h"
 #include "python/layout.h"
@@ -68,8 +69,7 @@ struct python_process {
 	/* the main thread's */
 	_Atomic bool ready; /* else `why` says what is missing */
 	const char *why;    /* for operators, a literal; NULL: nothing is missing */
-	int64_t again_ns;   /* CLOCK_MONOTONIC: when to look again; 0: not by itself */
-	int64_t pause_ns, born_ns;
+	struct retry retry;
 };
 
 enum python_status {
