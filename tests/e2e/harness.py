@@ -460,6 +460,12 @@ class Service:
         )
         return json.loads(done.stdout)
 
+    def targets(self) -> dict[int, dict[str, Any]]:
+        """The rows of bulkhead status --targets, by process."""
+        done = subprocess.run(self.status_command("--targets"), capture_output=True, text=True, timeout=PATIENCE)
+        assert done.returncode in (0, 1) and done.stdout, done
+        return {row["pid"]: row for row in json.loads(done.stdout)["targets"]}
+
     def status_command(self, *more: str) -> list[str]:
         return [str(BULKHEAD), "status", "--json", "--socket", str(self.runtime / "status.sock"), *more]
 

@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import harness
 import javaframes
@@ -88,12 +87,6 @@ def wait_java(one: Service, pid: int) -> None:
     wait_for(there, f"frames of {pid}:\n{one.log()[-1500:]}", PATIENCE * 2)
 
 
-def targets(one: Service) -> dict[int, dict[str, Any]]:
-    done = subprocess.run(one.status_command("--targets"), capture_output=True, text=True, timeout=PATIENCE)
-    assert done.returncode in (0, 1) and done.stdout, done
-    return {row["pid"]: row for row in json.loads(done.stdout)["targets"]}
-
-
 def test_killed_in_mid_snapshot(service: Callable[..., Service], busy: int) -> None:
     """Every sample that waited in its lane is in the profile, again and again; nobody else restarts."""
     with service({"snapshot": {"interval": "3s", "frequency": HZ}}).start() as one:
@@ -124,12 +117,12 @@ def test_disabled(service: Callable[..., Service], busy: int) -> None:
         wait_for(lambda: one.worker("java")["state"] == "disabled", "the Java worker to be disabled")
         files = one.wait_profiles(4)
         assert any("java" in text and "disabled" in text for text in one.status()["problems"])
-        row = targets(one)[busy]
+        row = one.targets()[busy]
         assert row["lane"] == "native" and "disabled" in row["why"], row
         assert order(one, "enable", "java").returncode == 0
         one.wait_running("java")
         wait_java(one, busy)
-        assert not targets(one)[busy]["why"]
+        assert not one.targets()[busy]["why"]
         assert one.stop() == 0
     samples = [sample for path in files[-2:] for sample in samples_of(path, busy)]
     assert not any(sample.frames for sample in samples), samples[0].text()
@@ -188,7 +181,7 @@ def test_targets(service: Callable[..., Service], busy: int, place: jvms.Place) 
     with service({"snapshot": {"interval": "1s", "frequency": HZ}}).start() as one:
         with running(place.command("Split", name="j_short")) as short:
             wait_java(one, busy)
-            row = wait_for(lambda: targets(one).get(busy), "it to be listed")
+            row = wait_for(lambda: one.targets().get(busy), "it to be listed")
             keys = "pid start_time comm lane runtime version samples torn skewed unreadable truncated late why".split()
             assert set(keys) <= set(row), row
             assert (row["comm"], row["lane"], row["runtime"]) == (SPLIT, "java", "java"), row
@@ -199,8 +192,8 @@ def test_targets(service: Callable[..., Service], busy: int, place: jvms.Place) 
             done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
             (line,) = [text for text in done.stdout.splitlines() if re.search(rf"\b{busy}\b", text)]
             assert "java" in line and row["version"] in line and SPLIT in line, line
-            wait_for(lambda: short.pid in targets(one), "the other one to be listed")
-        wait_for(lambda: short.pid not in targets(one), "it to be forgotten")
+            wait_for(lambda: short.pid in one.targets(), "the other one to be listed")
+        wait_for(lambda: short.pid not in one.targets(), "it to be forgotten")
         command = [part for part in one.status_command() if part != "--json"]
         text = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE).stdout
         assert re.search(r"^\s*java\b.*\brunning\b", text, re.MULTILINE), text
@@ -223,8 +216,8 @@ def test_deleted_by_an_upgrade(service: Callable[..., Service], place: jvms.Plac
                 samples = javaframes.samples_of(Pprof.read(files[-1]).profile, old.pid) if files else []
                 return javaframes.count(samples, "^main;(seventy|twenty|ten)") >= BUSY / 2
 
-            wait_for(there, f"frames of {old.pid}: {targets(one).get(old.pid)}\n{one.log()[-1500:]}", PATIENCE)
-            assert not targets(one)[old.pid]["why"]
+            wait_for(there, f"frames of {old.pid}: {one.targets().get(old.pid)}\n{one.log()[-1500:]}", PATIENCE)
+            assert not one.targets()[old.pid]["why"]
             assert one.stop() == 0
 
 
@@ -234,7 +227,7 @@ def test_other_machines_of_java_are_refused_by_name(service: Callable[..., Servi
     source.write_text("int JNI_CreateJavaVM(void **a, void **b, void *c) { return a || b || c; }\nint main(void) { for (volatile int i = 0;; i++) ; }\n")
     subprocess.run(["gcc", "-O1", "-rdynamic", "-o", directory / "other", source], check=True)
     with service({"snapshot": {"interval": "1s", "frequency": HZ}}).start() as one, running([directory / "other"]) as other:
-        row = wait_for(lambda: (row := targets(one).get(other.pid)) and row["samples"] and row["why"] and row, "a reason")
+        row = wait_for(lambda: (row := one.targets().get(other.pid)) and row["samples"] and row["why"] and row, "a reason")
         assert row["lane"] == "native", row
         found = Pprof.read(one.wait_profiles(2)[-1]).of(other.pid)
         share(found.count("main") >= 0.9 * found.total > 0, found.stacks.most_common(3))

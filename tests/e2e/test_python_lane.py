@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import harness
 import interpreters
@@ -98,13 +97,6 @@ def wait_python(one: Service, pid: int) -> None:
     wait_for(there, f"frames of {pid}:\n{one.log()[-1500:]}", PATIENCE * 2)
 
 
-def targets(one: Service) -> dict[int, dict[str, Any]]:
-    command = [part for part in one.status_command("--targets")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
-    assert done.returncode in (0, 1) and done.stdout, done
-    return {row["pid"]: row for row in json.loads(done.stdout)["targets"]}
-
-
 def test_killed_in_mid_snapshot(service: Callable[..., Service], busy: int) -> None:
     """Every sample that waited in its lane is in the profile, again and again; nobody else restarts."""
     with service({"snapshot": {"interval": "3s", "frequency": HZ}, **STEADY}).start() as one:
@@ -160,7 +152,7 @@ def test_late_is_not_called_early(service: Callable[..., Service], with_short_st
     """Late samples that carry all of the native stack were taken for samples from before the process was known."""
     pid = with_short_stacks.start("threads", "8")
     with service({"snapshot": {"interval": "2s", "frequency": HZ}, **STEADY}).start() as one:
-        wait_for(lambda: targets(one).get(pid, {}).get("lane") == "python", "it to be taken")
+        wait_for(lambda: one.targets().get(pid, {}).get("lane") == "python", "it to be taken")
         one.wait_profiles(2)  # the snapshot that runs now began when it was known
         before = len(one.profiles())
         worker = one.wait_running("python")["python"]
@@ -316,7 +308,7 @@ def test_targets_as_json(service: Callable[..., Service], busy: int, place: Plac
         wait_python(one, busy)
         rows = wait_for(
             lambda: (
-                (rows := targets(one)).keys() >= {busy, native.pid}
+                (rows := one.targets()).keys() >= {busy, native.pid}
                 and rows[busy]["samples"] >= ENOUGH
                 and rows[native.pid]["samples"] >= BUSY
                 and rows
@@ -331,7 +323,7 @@ def test_targets_as_json(service: Callable[..., Service], busy: int, place: Plac
         assert row["version"].startswith(version) and not row["why"], row
         assert row["start_time"] == int(Path(f"/proc/{busy}/stat").read_text().rpartition(")")[2].split()[19]), row
         assert other["lane"] == "native" and other["runtime"] != "python", other
-        wait_for(lambda: targets(one)[busy]["samples"] > row["samples"], "it to count on")
+        wait_for(lambda: one.targets()[busy]["samples"] > row["samples"], "it to count on")
         assert one.stop() == 0
     share(row["torn"] + row["skewed"] + row["unreadable"] <= 0.02 * row["samples"], row)
 
@@ -355,11 +347,11 @@ def test_targets_say_why_there_are_no_frames(
         wait_python(one, busy)
         assert order(one, "disable", "python").returncode == 0
         one.wait_profiles(3)
-        row = targets(one)[busy]
+        row = one.targets()[busy]
         assert row["lane"] == "native" and "disabled" in row["why"], row
         assert order(one, "enable", "python").returncode == 0
         wait_python(one, busy)
-        assert not targets(one)[busy]["why"]
+        assert not one.targets()[busy]["why"]
         assert one.stop() == 0
 
 
@@ -367,9 +359,9 @@ def test_targets_that_are_gone_are_gone(service: Callable[..., Service], place: 
     """A list that only grew would be a leak."""
     with service({"snapshot": {"interval": "1s", "frequency": HZ}, **STEADY}).start() as one:
         pid = place.start("split")
-        wait_for(lambda: pid in targets(one), "it to be listed")
+        wait_for(lambda: pid in one.targets(), "it to be listed")
         os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: pid not in targets(one), "it to be forgotten")
+        wait_for(lambda: pid not in one.targets(), "it to be forgotten")
         assert one.stop() == 0
 
 

@@ -4,7 +4,6 @@ counter or in words what is wrong, and other JVMs keep their stacks. And true on
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import signal
@@ -69,11 +68,6 @@ def victim(place: Place) -> int:
     return pid
 
 
-def targets(one: Service) -> dict[int, dict[str, Any]]:
-    done = subprocess.run(one.status_command("--targets"), capture_output=True, text=True, timeout=PATIENCE)
-    return {row["pid"]: row for row in json.loads(done.stdout)["targets"]}
-
-
 def tells(row: dict[str, Any]) -> bool:
     """Why there are no frames."""
     names = ("torn", "skewed", "unreadable", "truncated", "late")
@@ -126,13 +120,13 @@ def test_lies(version: int, service: Callable[..., Service], victim: int) -> Non
         for at in range(0, len(lies), TOGETHER):
             with liars(version, lies[at : at + TOGETHER]) as pids:
                 files = one.wait_profiles(2)
-                wait_for(lambda: targets(one).keys() >= set(pids.values()), "all of them to be listed")
+                wait_for(lambda: one.targets().keys() >= set(pids.values()), "all of them to be listed")
                 for lie, liar in pids.items():
                     seen[lie] = sum(Pprof.read(path).of(liar).total for path in files)
                 honest = {lie for lie in pids if lie in MAY_HAVE_FRAMES}
                 with contextlib.suppress(AssertionError):
-                    wait_for(lambda: all(tells(targets(one).get(pids[lie], {})) for lie in pids.keys() - honest), "reasons or counters", 3)
-                rows = targets(one)
+                    wait_for(lambda: all(tells(one.targets().get(pids[lie], {})) for lie in pids.keys() - honest), "reasons or counters", 3)
+                rows = one.targets()
                 for lie in pids.keys() - honest:
                     if not tells(rows.get(pids[lie], {})):
                         frames = sum((frames_of(Pprof.read(path), pids[lie]) for path in files), Counter())
@@ -175,7 +169,7 @@ def test_jvms_that_are_killed_while_they_are_read(service: Callable[..., Service
         after = one.wait_running(*before)
         assert {name: pid for name, pid in after.items() if name != "java"} == {name: pid for name, pid in before.items() if name != "java"}
         assert row["restarts"] == 0, f"{row}\n{one.log()[-2000:]}"
-        wait_for(lambda: not set(killed) & targets(one).keys(), "the dead to be forgotten")
+        wait_for(lambda: not set(killed) & one.targets().keys(), "the dead to be forgotten")
         last = Pprof.read(one.wait_profiles(1)[-1])
         assert one.stop() == 0
     total: Counter[str] = Counter()

@@ -4,7 +4,6 @@ or in words what is wrong, and other Python processes keep their stacks."""
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import subprocess
@@ -65,11 +64,6 @@ def victim() -> Iterator[int]:
         yield pid
 
 
-def targets(one: Service) -> dict[int, dict[str, Any]]:
-    done = subprocess.run(one.status_command("--targets"), capture_output=True, text=True, timeout=PATIENCE)
-    return {row["pid"]: row for row in json.loads(done.stdout)["targets"]}
-
-
 def tells(row: dict[str, Any]) -> bool:
     """Why there are no frames."""
     names = ("torn", "skewed", "unreadable", "truncated", "late")
@@ -116,15 +110,15 @@ def test_lies(version: int, service: Callable[..., Service], victim: int) -> Non
         for at in range(0, len(lies), TOGETHER):
             with liars(version, lies[at : at + TOGETHER]) as pids:
                 files = one.wait_profiles(3)
-                wait_for(lambda: targets(one).keys() >= set(pids.values()), "all of them to be listed")
+                wait_for(lambda: one.targets().keys() >= set(pids.values()), "all of them to be listed")
                 for lie, liar in pids.items():
                     seen[lie] = sum(Pprof.read(path).of(liar).total for path in files)
                     frames = sum((own_frames(Pprof.read(path), liar) for path in files), Counter())
                     if lie in MAY_HAVE_FRAMES or (version < 13 and lie.startswith("offsets_")):
                         continue
                     wait_for(
-                        lambda: tells(targets(one).get(liar, {})),
-                        f"{lie}: a reason or a counter: {targets(one).get(liar)}; frames: {frames.most_common(3)}",
+                        lambda: tells(one.targets().get(liar, {})),
+                        f"{lie}: a reason or a counter: {one.targets().get(liar)}; frames: {frames.most_common(3)}",
                     )  # fmt: skip
                 for path in files:
                     for name in Folded.parse(path.with_name(path.name.replace("pb.gz", "folded")).read_text()).stacks:
@@ -165,7 +159,7 @@ def test_honest_page_of_a_silent_file_system_under_a_frame(
         with running(command, stdout=subprocess.DEVNULL) as liar:
             files = one.wait_profiles(5)
             wait_for(
-                lambda: (row := targets(one).get(liar.pid, {})) and (row["why"] or row["unreadable"] + row["torn"] + row["skewed"]),
+                lambda: (row := one.targets().get(liar.pid, {})) and (row["why"] or row["unreadable"] + row["torn"] + row["skewed"]),
                 "a reason or a counter",
             )
             assert not file_system.holding(), "a page of the file was read"
@@ -192,7 +186,7 @@ def test_page_that_comes_under_a_frame_costs_one_worker(
     this target, and when the file system answers all is as before. The race can be lost; then there is nothing to contain."""
     with service({"snapshot": {"interval": "2s", "deadline": "2s", "frequency": HZ}}).start() as one, racing(13, file_system) as liar:
         old = one.wait_running("python")["python"]
-        wait_for(lambda: targets(one).get(liar.process.pid, {}).get("samples"), "the liar to be read")
+        wait_for(lambda: one.targets().get(liar.process.pid, {}).get("samples"), "the liar to be read")
         file_system.stall()
         for attempt in range(8):
             liar.tell("now")
