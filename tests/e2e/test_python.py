@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import ast
 import re
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache

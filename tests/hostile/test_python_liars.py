@@ -17,7 +17,7 @@ import harness
 import interpreters
 import pyframes
 import pytest
-from harness import PATIENCE, Folded, Pprof, Service, check_conservation, check_profile_pair, running, share, wait_for
+from harness import Folded, Pprof, Service, check_conservation, check_profile_pair, running, share, wait_for
 from test_unkillable import HOSTILE, Daemon, Lines, daemon, post, quarantined  # noqa: F401
 
 HZ = 499
