@@ -347,10 +347,17 @@ def test_recursion(shapes: Measured) -> None:
 
 
 def test_reflection_is_between_the_steps(shapes: Measured) -> None:
-    for sample in shapes.of("reflection"):
-        if ";end" in sample.chain and sample.whole:
-            calls = [frame for frame in sample.frames if frame.name == "java.lang.reflect.Method.invoke"]
-            assert len(calls) == STEPS // 2 - 1, sample.text()
+    """With all of its steps. What is inlined into the innermost frame is that of the next place for which the virtual machine keeps it: a step
+    on its way down may seem to have come to the end."""
+    at_the_end = [sample for sample in shapes.of("reflection") if ";end" in sample.chain and sample.whole]
+    early = []
+    for sample in at_the_end:
+        calls = sum(frame.name == "java.lang.reflect.Method.invoke" for frame in sample.frames)
+        assert calls <= STEPS // 2 - 1, sample.text()
+        if calls < STEPS // 2 - 1:
+            early.append(sample)
+    found, total = javaframes.total(early), javaframes.total(at_the_end)
+    share(found <= max(MISSES, 0.01 * total), f"{found} of {total}:\n{some(sample.text() for sample in early)}")
 
 
 def test_lambdas_and_hidden_classes(shapes: Measured) -> None:
