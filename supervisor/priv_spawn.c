@@ -21,10 +21,11 @@
 enum {
 	CHANNEL_FD = 3,
 	/* A reader that does not sleep for this long at real-time priority gets SIGXCPU: it is stuck, and we are held up too if it is
-	 * on every CPU. The kernel counts its ticks, 1 to 10 ms. An honest one sleeps every millisecond (kit_breathe). */
+	 * on every CPU. The kernel counts ticks, of 1 to 10 ms, and looks at the hard limit first: it has to be two of the usual 4 ms
+	 * further. An honest reader sleeps every millisecond (kit_breathe). */
 	RTTIME_SOFT_US = 4000,
-	RTTIME_HARD_US = 8000, /* SIGKILL */
-	NICE_LIMIT = 40,       /* nice -20: where real-time priority is refused */
+	RTTIME_HARD_US = 12000, /* SIGKILL */
+	NICE_LIMIT = 40,        /* nice -20: where real-time priority is refused */
 	MEMLOCK_BYTES = 1 << 20,
 };
 
