@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -27,6 +28,9 @@ static void reap(int pidfd)
 static void *run(void *argument)
 {
 	int from = *(int *)argument, pidfd;
+	sigset_t all;
+	sigfillset(&all); /* signals are the loop's */
+	pthread_sigmask(SIG_SETMASK, &all, NULL);
 	prctl(PR_SET_NAME, "reaper");
 	while (read(from, &pidfd, sizeof pidfd) == sizeof pidfd)
 		reap(pidfd);

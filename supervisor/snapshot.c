@@ -8,7 +8,6 @@
 #include <inttypes.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 static void on_time(void *context);
@@ -19,11 +18,11 @@ enum { PIECE_BYTES = 2 << 20 };
 static void on_discard(void *context)
 {
 	struct discarded *d = context;
-	struct stat st;
 	if (!d->count)
 		return;
 	int fd = d->streams[d->count - 1];
-	if (fstat(fd, &st) || st.st_size <= PIECE_BYTES || ftruncate(fd, st.st_size - PIECE_BYTES)) {
+	off_t size = lseek(fd, 0, SEEK_END);
+	if (size <= PIECE_BYTES || ftruncate(fd, size - PIECE_BYTES)) {
 		close(fd);
 		d->count--;
 	}
