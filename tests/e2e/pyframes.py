@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ class Frame:
         return Path(self.file).name
 
 
+@lru_cache(maxsize=1 << 16)
 @lru_cache(maxsize=1 << 16)
 def parse(frame: str) -> Frame | None:
     if not frame.endswith("_[p]"):
@@ -144,17 +146,25 @@ def script(name: str) -> Script:
     return Script(name)
 
 
+@lru_cache(maxsize=1 << 16)
+def wrong_edge(frame: Frame, called: Frame | None) -> str:
+    """Why the source has no such frame, or none that calls that one; empty: it may have."""
+    if not (WORKLOADS / frame.script).exists() or frame.file.startswith("<"):
+        return ""
+    source = script(frame.script)
+    if not source.has(frame):
+        return f"{frame.name} has no line {frame.line} in {frame.script}"
+    if called and not source.calls(frame, called):
+        return f"{frame.name} does not call {called.name} in line {frame.line} of {frame.script}"
+    return ""
+
+
 def impossible(stack: Stack) -> str:
     """The first thing in a stack that no run of the source can bring about; empty: there is none."""
     chain = frames(stack)
-    for i, frame in enumerate(chain):
-        if not (WORKLOADS / frame.script).exists() or frame.file.startswith("<"):
-            continue
-        source = script(frame.script)
-        if not source.has(frame):
-            return f"{frame.name} has no line {frame.line} in {frame.script}"
-        if i + 1 < len(chain) and not source.calls(frame, chain[i + 1]):
-            return f"{frame.name} does not call {chain[i + 1].name} in line {frame.line} of {frame.script}"
+    for frame, called in itertools.zip_longest(chain, chain[1:]):
+        if why := wrong_edge(frame, called):
+            return why
     # only of the innermost one may there be nothing yet, or nothing any more
     if chain and any(text == EVAL for text in stack[: max(i for i, text in enumerate(stack) if parse(text))]):
         return f"{EVAL} is there beside what it executed"
