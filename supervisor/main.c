@@ -228,7 +228,6 @@ static void start(struct supervisor *s)
 {
 	timer_set(&s->tick, TICK_MS * NS_PER_MS, on_tick, s);
 	timer_set(&s->reconcile, RECONCILE_MS * NS_PER_MS, on_reconcile, s);
-	reap_start();
 	broker_init(s);
 	workers_init(s);
 	remember_load(s);
@@ -270,6 +269,8 @@ int main(int argc, char **argv)
 		return code;
 	int r = prepare(s);
 	r = r ? r : give_up_privilege();
+	if (!r)
+		reap_start(); /* whatever it does to the mask of signals, the next step sets that */
 	r = r ? r : watch_signals(s);
 	r = r ? r : watch_owner(s);
 	r = r ? r : status_open(s);
