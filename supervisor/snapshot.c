@@ -18,8 +18,6 @@ enum { PIECE_BYTES = 2 << 20 };
 static void on_discard(void *context)
 {
 	struct discarded *d = context;
-	if (!d->count)
-		return;
 	int fd = d->streams[d->count - 1];
 	off_t size = lseek(fd, 0, SEEK_END);
 	if (size <= PIECE_BYTES || ftruncate(fd, size - PIECE_BYTES)) {

@@ -452,19 +452,20 @@ class Service:
     def log(self) -> str:
         return self.log_file.read_text(errors="replace")
 
-    def status(self) -> dict[str, Any]:
-        done = subprocess.run(self.status_command(), capture_output=True, text=True, timeout=PATIENCE)
+    def ask(self, *more: str) -> dict[str, Any]:
+        done = subprocess.run(self.status_command(*more), capture_output=True, text=True, timeout=PATIENCE)
         # 1 says that not all is healthy, which some tests bring about; the answer is there all the same.
         assert done.returncode in (0, 1) and done.stdout, (
             f"bulkhead status ended with {done.returncode}: {done.stderr}\n{self.log()[-3000:]}"
         )
         return json.loads(done.stdout)
 
+    def status(self) -> dict[str, Any]:
+        return self.ask()
+
     def targets(self) -> dict[int, dict[str, Any]]:
         """The rows of bulkhead status --targets, by process."""
-        done = subprocess.run(self.status_command("--targets"), capture_output=True, text=True, timeout=PATIENCE)
-        assert done.returncode in (0, 1) and done.stdout, done
-        return {row["pid"]: row for row in json.loads(done.stdout)["targets"]}
+        return {row["pid"]: row for row in self.ask("--targets")["targets"]}
 
     def status_command(self, *more: str) -> list[str]:
         return [str(BULKHEAD), "status", "--json", "--socket", str(self.runtime / "status.sock"), *more]

@@ -103,9 +103,9 @@ static void kallsyms_opened(void *object, enum lease_kind kind, const struct lea
 /* The kernel writes all its symbols anew for each reader, which takes 50 ms: not before there is a frame to name. */
 static void ask_kernel(void)
 {
-	struct lease_request request = { .kind = LEASE_KALLSYMS, .handler = kallsyms_opened };
 	if (kernel_asked)
 		return;
+	struct lease_request request = { .kind = LEASE_KALLSYMS, .handler = kallsyms_opened };
 	kernel_asked = true;
 	leases_ask(&request);
 }

@@ -27,16 +27,11 @@ final class CodeCache {
         return sum;
     }
 
-    static IntUnaryOperator bulk(byte[] template, int number) throws ReflectiveOperationException {
-        Class<?> made = new Unloading.Loader().define(Unloading.numbered(template, number));
-        return (IntUnaryOperator) made.getConstructor().newInstance();
-    }
-
     static List<IntUnaryOperator> fill(long bytes) throws Exception {
         byte[] template = Unloading.template("Bulk0000.class");
         List<IntUnaryOperator> made = new ArrayList<>();
         while (made.size() % LOOK_EVERY != 0 || bytes() < bytes) {
-            IntUnaryOperator one = bulk(template, made.size() % 10000);
+            IntUnaryOperator one = Unloading.guest(template, made.size() % 10000);
             sink += one.applyAsInt(1);
             made.add(one);
         }
