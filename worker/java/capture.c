@@ -1,20 +1,26 @@
-/* In the frozen window: nothing is copied beside the stack. Code and methods are read later, from the live process, and may be freed in
- * between: so the main thread is to look at each sample soon. */
+/* In the frozen window: beside the stack only the number of garbage collections. Code and methods are read later, from the live process, and
+ * may be freed in between: that number says whether they can have been, and the main thread is to look at each sample soon. */
 #include "java/java.h"
 
 #include "common/clock.h"
 
 enum { SOON_NS = 1500 * 1000 /* the main thread looks again this long after it was woken, by itself */ };
 
-size_t java_capture(struct window_read *read, uint8_t *to, size_t room)
+static void teach(struct window_read *read)
 {
 	static _Atomic int64_t woken_ns;
 	int64_t now = monotonic_ns();
-	(void)to;
-	(void)room;
 	if (now - atomic_load(&woken_ns) < SOON_NS)
-		return 0;
+		return;
 	atomic_store(&woken_ns, now);
 	read->teaches = true;
-	return 0;
+}
+
+size_t java_capture(struct window_read *read, uint8_t *to, size_t room)
+{
+	struct java_process *p = atomic_load(&read->target->runtime);
+	uint64_t at = p ? atomic_load(&p->collections) : 0;
+	teach(read);
+	return at && room >= JAVA_CAPTURE_BYTES && !window_read(read, at, to, JAVA_CAPTURE_BYTES) ? JAVA_CAPTURE_BYTES
+												  : 0;
 }

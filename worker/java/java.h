@@ -2,7 +2,7 @@
  * target. HotSpot says where its structures are (layout.def), so the walk can step over its code itself: while the native unwinder walks
  * the copied stack, it asks at each address in a code heap for the caller (step.c), and goes on by the tables behind it. What the frames
  * are called is looked up from the live process when the whole stack is known (mix.c): methods, and the code of methods, stay where they
- * are as long as a thread is in them, and what has changed since is noticed.
+ * are as long as a thread is in them, and what has changed since is noticed: garbage collections, which alone free them, are counted.
  *
  *   main.c      the callbacks
  *   process.c   one process: whether it is a HotSpot that we understand, and whether its samples are taken
@@ -11,7 +11,7 @@
  *   code.c      code heaps, blobs, and what is inlined where
  *   method.c, lines.c   names and lines
  *   step.c      from one frame to its caller; x86.c: whether a frame stands, by the instructions around
- *   capture.c   the frozen window
+ *   capture.c   the frozen window: how many collections there were
  *   mix.c       one sample's frames */
 #ifndef JAVA_JAVA_H
 #define JAVA_JAVA_H
@@ -28,6 +28,7 @@
 #include <stdint.h>
 
 enum {
+	JAVA_CAPTURE_BYTES = 4, /* the number of garbage collections (unsigned int) */
 	JAVA_FRAMES_MAX = 1024, /* of one stack, beside the kernel's */
 	JAVA_READS_MAX =
 		32 *
@@ -41,6 +42,8 @@ struct java_process {
 	bool ready;      /* else `why` says what is missing */
 	const char *why; /* for operators, a literal; NULL: nothing is missing */
 	struct retry retry;
+	_Atomic uint64_t
+		collections; /* address of how many garbage collections there were; 0: not known. Frozen threads read it too */
 	/* The walk at hand. */
 	enum java_trouble trouble;
 };

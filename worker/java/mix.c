@@ -4,9 +4,10 @@
 #include "kit/collect.h"
 
 #include <errno.h>
+#include <string.h>
 
-/* In a process that loads and unloads classes, a method that is new to us and was read later than this may be another by then. */
-enum { LATE_NS = 20 * 1000 * 1000 };
+/* Without the number of collections: what was first read longer than this behind the sample may have taken another's place. */
+enum { LATE_NS = 5 * 1000 * 1000 };
 
 /* Of the walk at hand, by the frame's place: the unwinder is followed by `java_mix` before the next sample is walked. */
 static struct java_note notes[UNWIND_MAX_FRAMES];
@@ -31,6 +32,7 @@ struct job {
 	const struct native_stack *stack;
 	struct mixed *out;
 	size_t limit;
+	const uint8_t *collections; /* how many there had been when the sample was taken; NULL: not known */
 	bool torn, unreadable, late;
 	bool lost;  /* the callers of the frame at hand are not to be believed */
 	bool young; /* a method of the frame at hand is not known for long */
@@ -54,22 +56,40 @@ static bool put_stub(struct job *job, const struct java_note *note)
 	return put(job, collect_source_frame(FRAME_JIT, routine ? &once : &known->ids, name, "", 0, 0));
 }
 
+/* Whether what was read for the first time at `read_ns` may have taken another's place since the sample was taken: only a collection of
+ * garbage frees methods and, but for a few that nobody runs, the code that was compiled of them. */
+static bool is_late(const struct job *job, int64_t read_ns)
+{
+	struct java_process *p = job->process;
+	int64_t behind_ns = read_ns - job->stack->target->taken_ns;
+	uint8_t now[JAVA_CAPTURE_BYTES];
+	if (behind_ns <= 0)
+		return false;
+	if (!job->collections)
+		return behind_ns > LATE_NS;
+	return java_read(&p->vm.memory, atomic_load(&p->collections), now, sizeof now) < 0 ||
+	       memcmp(now, job->collections, sizeof now) != 0;
+}
+
+static bool put_late(struct job *job)
+{
+	job->late = true;
+	return put(job, collect_synthetic_frame("[java: a method that was looked at too late]"));
+}
+
 static bool put_method(struct job *job, enum frame_kind kind, uint64_t address, int32_t bci)
 {
 	struct java_vm *vm = &job->process->vm;
 	struct java_named *named;
 	int r = java_vm_method(vm, address, &named);
 	if (r) {
-		*(r == -EINVAL ? &job->torn : &job->unreadable) = true;
+		*(r == -EINVAL || r == -ESTALE ? &job->torn : &job->unreadable) = true;
 		return put(job, collect_synthetic_frame("[java: a method that cannot be read]"));
 	}
 	const struct java_method *m = &named->method;
-	if (named->looks < JAVA_TRUSTED_AFTER && vm->reuses &&
-		named->read_ns - job->stack->target->taken_ns > LATE_NS) {
-		job->late = true;
-		return put(job, collect_synthetic_frame("[java: a method that was looked at too late]"));
-	}
-	job->young |= named->looks < JAVA_TRUSTED_AFTER;
+	if (is_late(job, named->read_ns))
+		return put_late(job);
+	job->young |= java_vm_is_young(vm, named);
 	/* Before the first bytecode is where the method begins, as HotSpot itself has it. */
 	uint32_t lowest,
 		line = m->lines ? java_line(m->lines, m->nlines, vm->layout.excluded, bci < 0 ? 0 : bci, &lowest) : 0;
@@ -93,6 +113,8 @@ static bool put_compiled(struct job *job, const struct java_note *note, bool cal
 		job->torn = job->lost = true;
 		return true;
 	}
+	if (is_late(job, known->read_ns))
+		return put_late(job);
 	size_t before = job->out->n;
 	job->young = false;
 	bool fits = n > 0 || put_method(job, outermost, b->method, -1);
@@ -134,6 +156,11 @@ static const char *ending_of(const struct job *job, enum counter *ret)
 	const struct native_stack *s = job->stack;
 	bool in_java = !s->whole && s->n && s->frames[s->n - 1].made;
 	enum java_trouble trouble = in_java ? job->process->trouble : JAVA_TROUBLE_NONE;
+	bool failed = in_java || job->torn || job->unreadable;
+	if ((job->late && s->whole) || (failed && is_late(job, monotonic_ns()))) {
+		*ret = COUNTER_late;
+		return "[read too late]";
+	}
 	if (trouble == JAVA_TROUBLE_TORN || job->torn) {
 		*ret = COUNTER_torn;
 		return "[java: code that is no longer there]";
@@ -141,10 +168,6 @@ static const char *ending_of(const struct job *job, enum counter *ret)
 	if (trouble == JAVA_TROUBLE_UNREADABLE || job->unreadable) {
 		*ret = COUNTER_unreadable;
 		return "[java: not readable]";
-	}
-	if (job->late && s->whole) {
-		*ret = COUNTER_late;
-		return "[read too late]";
 	}
 	return NULL;
 }
@@ -159,8 +182,7 @@ enum counter java_mix(
 	const struct native_stack *stack, const uint8_t *captured, size_t n, struct mixed *out, const char **ret_words)
 {
 	struct job job = { atomic_load(&stack->target->runtime), stack, out, .limit = out->n + JAVA_FRAMES_MAX };
-	(void)captured;
-	(void)n;
+	job.collections = n == JAVA_CAPTURE_BYTES ? captured : NULL;
 	(void)ret_words;
 	if (!job.process)
 		return COUNTER_unreadable;

@@ -2,6 +2,7 @@
 #include "java/java.h"
 
 #include "kit/identify.h"
+#include "kit/window.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -33,7 +34,7 @@ void java_forget(struct target *t)
 {
 	struct java_process *p = atomic_exchange(&t->runtime, NULL);
 	if (p)
-		release(p); /* no frozen thread looks at it */
+		window_retire(p, release);
 }
 
 static struct java_process *process_of(struct target *t)
@@ -128,6 +129,19 @@ static void read_code_addresses(struct java_vm *vm)
 		vm->continuation_return = 0;
 }
 
+/* The heap is made last. */
+static bool find_collections(struct java_process *p)
+{
+	const struct java_layout *l = &p->vm.layout;
+	uint64_t heap;
+	if (!java_has(l, JAVA_collected_heap) || !java_has(l, JAVA_collections))
+		return true;
+	if (java_read_word(&p->vm.memory, l->of[JAVA_collected_heap].value, &heap) || !heap)
+		return false;
+	atomic_store(&p->collections, heap + l->of[JAVA_collections].value);
+	return true;
+}
+
 /* NULL, or what is missing. */
 static const char *look(struct target *t, struct java_process *p, bool *ret_again)
 {
@@ -146,8 +160,8 @@ static const char *look(struct target *t, struct java_process *p, bool *ret_agai
 	r = r ? r : java_heaps_read(&vm->heaps, &vm->layout, &vm->memory);
 	if (!r) {
 		read_code_addresses(vm);
-		*ret_again = !vm->call_stub_return;
-		return vm->call_stub_return ? NULL : not_ready;
+		*ret_again = !vm->call_stub_return || !find_collections(p);
+		return *ret_again ? not_ready : NULL;
 	}
 	if (r == -EAGAIN || r == -EFAULT || r == -EIO)
 		*ret_again = true;

@@ -294,8 +294,19 @@ static int step_interpreter(struct step *s)
 	return r == -ENOENT ? step_interpreter_frame(s, s->regs->r[DWARF_R13]) : r;
 }
 
-/* Between two conventions: the return address is on the stack, or in rax while arguments are moved. A c2i adapter has kept the caller's
- * stack pointer in r13. */
+/* Whether a stack pointer fits compiled code that was called from there: its own return address is where its frame has it. */
+static bool fits_caller(const struct step *s, uint64_t pc, uint64_t sp)
+{
+	struct java_known *caller;
+	uint64_t return_address;
+	return !java_vm_blob(s->vm, pc - 1, &caller) && caller->blob.kind == JAVA_BLOB_COMPILED &&
+	       caller->blob.frame_bytes >= 2 * WORD &&
+	       !read_stack(s, sp + caller->blob.frame_bytes - WORD, &return_address, WORD) &&
+	       is_return_address(s, return_address);
+}
+
+/* Between two conventions: the return address is on the stack, or in rax while arguments are moved. A c2i adapter keeps the caller's
+ * stack pointer in r13, but for its first instructions, when r13 may be that of an older call. */
 static int step_adapter(struct step *s)
 {
 	uint64_t top, rax = s->regs->r[DWARF_RAX], sender = s->regs->r[DWARF_R13];
@@ -306,6 +317,8 @@ static int step_adapter(struct step *s)
 	uint64_t pc = is_return_address(s, top) ? top : rax;
 	if (!is_return_address(s, pc))
 		return undecided(s);
+	if (pc == top && fits_caller(s, pc, s->sp + WORD))
+		return to_caller(s, pc, s->sp + WORD, s->fp);
 	bool kept = sender >= s->sp && sender - s->sp <= ENTRY_MAX && sender % WORD == 0;
 	return to_caller(s, pc, kept ? sender : s->sp + WORD, s->fp);
 }

@@ -18,8 +18,26 @@ static void account(struct java_vm *vm, size_t bytes)
 	memory += bytes;
 }
 
-static void drop_tables(struct java_known *known)
+static void release(struct java_vm *vm, size_t bytes)
 {
+	vm->bytes -= bytes;
+	memory -= bytes;
+}
+
+static size_t tables_bytes(const struct java_vm *vm, const struct java_known *known)
+{
+	const struct java_scopes *s = &known->scopes;
+	return s->nmetadata * 8 + s->npcs * vm->layout.of[JAVA_sizeof_pc].value + s->data_bytes;
+}
+
+static size_t method_bytes(const struct java_method *m)
+{
+	return m->nlines + strlen(m->name) + strlen(m->file);
+}
+
+static void drop_tables(struct java_vm *vm, struct java_known *known)
+{
+	release(vm, tables_bytes(vm, known));
 	free(known->tables);
 	known->tables = NULL;
 	known->tables_tried = false;
@@ -34,7 +52,7 @@ void java_vm_forget(struct java_vm *vm)
 		const uint64_t *slot = table_slot(&vm->by_address, i, &key, &n);
 		struct java_known *known = slot ? (void *)(uintptr_t)*slot : NULL;
 		if (known)
-			drop_tables(known);
+			drop_tables(vm, known);
 		free(known);
 	}
 	for (size_t i = 0; i < vm->methods.size; i++) {
@@ -90,8 +108,9 @@ static int find_anew(struct java_vm *vm, uint64_t pc, struct java_known **ret)
 	if (!known)
 		return -ENOMEM;
 	if (!is_same(&known->blob, &blob) || known->blob.kind != blob.kind) {
-		drop_tables(known);
+		drop_tables(vm, known);
 		known->ids.section = 0;
+		known->read_ns = monotonic_ns();
 	}
 	known->blob = blob;
 	memcpy(known->name, name, sizeof known->name);
@@ -150,7 +169,7 @@ static int copy_tables(struct java_vm *vm, struct java_known *known)
 		.npcs = b->npcs,
 		.data_bytes = scopes,
 		.nmetadata = b->nmetadata };
-	account(vm, metadata + pcs + scopes);
+	account(vm, tables_bytes(vm, known));
 	return 0;
 }
 
@@ -159,7 +178,7 @@ int java_vm_scopes(struct java_vm *vm, struct java_known *known)
 	if (!known->tables_tried) {
 		known->tables_tried = true;
 		if (!copy_tables(vm, known) && java_vm_still(vm, known)) {
-			drop_tables(known);
+			drop_tables(vm, known);
 			return -ESTALE;
 		}
 	}
@@ -173,29 +192,41 @@ static bool is_same_method(const struct java_method *a, const struct java_method
 	       a->name_symbol == b->name_symbol && a->name_stamp == b->name_stamp;
 }
 
+/* We may wait for a CPU anywhere in it: its names are those of the method that was there before and behind. */
 static int read_method(struct java_vm *vm, uint64_t address, struct java_named *named)
 {
-	struct java_method method;
+	struct java_method method, then;
 	int r = java_method_head(&method, &vm->layout, &vm->memory, address);
 	r = r ? r : java_method_read(&method, &vm->layout, &vm->memory);
 	if (r)
 		return r;
+	r = java_method_head(&then, &vm->layout, &vm->memory, address);
+	if (r || !is_same_method(&then, &method)) {
+		java_method_free(&method);
+		return r ? r : -ESTALE;
+	}
+	if (named->method.name)
+		release(vm, method_bytes(&named->method));
 	java_method_free(&named->method);
 	*named = (struct java_named) { .method = method,
-		.read_ns = vm->now_ns,
+		.read_ns = monotonic_ns(),
 		.seen_ns = vm->now_ns,
 		.looked_ns = vm->now_ns,
 		.seen_in = vm->sample };
-	account(vm, sizeof *named + method.nlines + strlen(method.name) + strlen(method.file) + sizeof(uint64_t) * 4);
+	account(vm, method_bytes(&method));
 	return 0;
+}
+
+bool java_vm_is_young(const struct java_vm *vm, const struct java_named *named)
+{
+	return named->looks < JAVA_TRUSTED_AFTER ||
+	       (vm->reuses && vm->now_ns - named->read_ns < JAVA_TRUSTED_AGE_S * NS_PER_S);
 }
 
 /* Its memory may be another's by now: one that was found the same a few times is looked at now and then, others for each sample. */
 static bool is_due(const struct java_vm *vm, const struct java_named *named)
 {
-	bool young = named->looks < JAVA_TRUSTED_AFTER ||
-		     (vm->reuses && vm->now_ns - named->read_ns < JAVA_TRUSTED_AGE_S * NS_PER_S);
-	if (young)
+	if (java_vm_is_young(vm, named))
 		return named->seen_in != vm->sample;
 	return vm->now_ns - named->seen_ns > JAVA_METHOD_AGAIN_MS * NS_PER_MS;
 }
@@ -233,10 +264,13 @@ int java_vm_method(struct java_vm *vm, uint64_t address, struct java_named **ret
 	int r = read_method(vm, address, named);
 	slot = r ? NULL : table_at(&vm->methods, &address, sizeof address);
 	if (!slot) {
+		if (!r)
+			release(vm, method_bytes(&named->method));
 		java_method_free(&named->method);
 		free(named);
 		return r ? r : -ENOMEM;
 	}
+	account(vm, sizeof *named + sizeof(uint64_t) * 4);
 	*slot = (uintptr_t)named;
 	*ret = named;
 	return 0;

@@ -26,7 +26,8 @@ enum {
 struct java_known {
 	struct java_blob blob;
 	char name[JAVA_BLOB_NAME];
-	int64_t seen_ns;
+	int64_t read_ns,
+		seen_ns; /* CLOCK_MONOTONIC: the end of the look that found it, and the sample that it was last found the same for */
 	uint8_t *tables; /* owned: pcs, scopes, metadata; NULL: not read */
 	struct java_scopes scopes;
 	bool tables_tried;
@@ -36,9 +37,9 @@ struct java_known {
 struct java_named {
 	struct java_method method;
 	int64_t read_ns, seen_ns,
-		looked_ns; /* CLOCK_MONOTONIC: when it was read, last looked at, and when a look last counted */
-	uint64_t seen_in;  /* the sample that it was last looked at for */
-	uint32_t looks;    /* that found it the same */
+		looked_ns; /* CLOCK_MONOTONIC: the end of its reading, when it was last looked at, and when a look last counted */
+	uint64_t seen_in; /* the sample that it was last looked at for */
+	uint32_t looks;   /* that found it the same */
 	struct collect_source ids;
 };
 
@@ -69,8 +70,10 @@ int java_vm_blob(struct java_vm *vm, uint64_t pc, struct java_known **ret);
 int java_vm_scopes(struct java_vm *vm, struct java_known *known);
 /* Whether a blob is still what it was: what was read for its sake, of memory that it holds on to, is right then. 0 or -ESTALE. */
 int java_vm_still(struct java_vm *vm, struct java_known *known);
-/* 0; -EINVAL: not a method; or what a read said. Valid until java_vm_forget. */
+/* 0; -EINVAL: not a method; -ESTALE: it became another while it was read; or what a read said. Valid until java_vm_forget. */
 int java_vm_method(struct java_vm *vm, uint64_t address, struct java_named **ret);
+/* Whether its place may soon be another's: it is looked at for each sample. */
+bool java_vm_is_young(const struct java_vm *vm, const struct java_named *named);
 /* The name of the stub routine that begins at an address, or NULL. */
 const char *java_vm_routine(struct java_vm *vm, uint64_t entry);
 
