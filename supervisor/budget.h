@@ -11,7 +11,7 @@ struct budget {
 	uint32_t fds, processes;
 	uint64_t output; /* bytes */
 	uint32_t requests, requests_per_s;
-	int64_t lag_ns, order_deadline_ns, creep_window_ns, lifetime_ns; /* 0: no limit */
+	int64_t lag_ns, order_deadline_ns, realtime_leash_ns, creep_window_ns, lifetime_ns; /* 0: no limit */
 };
 
 #define BUDGET_CPU_WINDOW_NS (10 * NS_PER_S)

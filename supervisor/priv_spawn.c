@@ -1,5 +1,6 @@
 #include "priv_spawn.h"
 
+#include "common/clock.h"
 #include "common/log.h"
 
 #include <errno.h>
@@ -20,12 +21,10 @@
 
 enum {
 	CHANNEL_FD = 3,
-	/* A reader that does not sleep for this long at real-time priority gets SIGXCPU: it is stuck, and we are held up too if it is
-	 * on every CPU. The kernel counts ticks, of 1 to 10 ms, and looks at the hard limit first: it has to be two of the usual 4 ms
-	 * further. An honest reader sleeps every millisecond (kit_breathe). */
-	RTTIME_SOFT_US = 4000,
-	RTTIME_HARD_US = 12000, /* SIGKILL */
-	NICE_LIMIT = 40,        /* nice -20: where real-time priority is refused */
+	/* Beyond the leash, which is SIGXCPU, it is SIGKILL. The kernel counts ticks, of 1 to 10 ms, and looks at the hard limit first: it
+	 * has to be two of the usual 4 ms further. */
+	RTTIME_HARD_MORE_US = 8000,
+	NICE_LIMIT = 40, /* nice -20: where real-time priority is refused */
 	MEMLOCK_BYTES = 1 << 20,
 };
 
@@ -136,13 +135,14 @@ static int limit(int resource, rlim_t soft, rlim_t hard)
 
 static int set_limits(const struct spawn *what)
 {
+	rlim_t leash_us = (rlim_t)(what->leash_ns / NS_PER_US);
 	if (limit(RLIMIT_CORE, 0, 0) || limit(RLIMIT_MSGQUEUE, 0, 0) ||
 		limit(RLIMIT_MEMLOCK, MEMLOCK_BYTES, MEMLOCK_BYTES) ||
 		limit(RLIMIT_NOFILE, what->nofile, what->nofile) || limit(RLIMIT_NPROC, what->threads, what->threads) ||
 		limit(RLIMIT_FSIZE, what->fsize, what->fsize))
 		return -1;
 	if (what->realtime ? limit(RLIMIT_RTPRIO, 1, 1) || limit(RLIMIT_NICE, NICE_LIMIT, NICE_LIMIT) ||
-				     limit(RLIMIT_RTTIME, RTTIME_SOFT_US, RTTIME_HARD_US)
+				     limit(RLIMIT_RTTIME, leash_us, leash_us + RTTIME_HARD_MORE_US)
 			   : limit(RLIMIT_RTPRIO, 0, 0))
 		return -1;
 	if (what->data && limit(RLIMIT_DATA, what->data, what->data))

@@ -15,7 +15,8 @@ struct spawn {
 	uint32_t uid;        /* argv[1]: who it becomes */
 	int channel;         /* its end; stays open here */
 	unsigned namespaces; /* enum sandbox_namespace: wanted */
-	bool realtime;       /* RLIMIT_RTPRIO 1 and the leash */
+	bool realtime;       /* RLIMIT_RTPRIO 1 */
+	int64_t leash_ns;    /* with realtime: how long it may run on without a pause */
 	uint64_t nofile, threads, fsize, address_space, data; /* the last two: 0: no limit */
 	int oom_score;                                        /* oom_score_adj */
 	int cgroup; /* a leaf's directory (cgroup v2) that it is born into; -1: none */

@@ -121,7 +121,7 @@ static void put_budget(msgpack_packer *p, const struct worker *w, const struct u
 	bool has_leaf = w->leaf.fd >= 0;
 	unsigned in_leaf = has_leaf ? priv_cgroup_controllers() : 0;
 	struct memory_limits memory = budget_memory(b, w->supervisor->lane_cpus, w->supervisor->pressure.level);
-	key_map(p, "budget", 13);
+	key_map(p, "budget", 14);
 	put_limit(p, "memory", m->memory, memory.kill, in_leaf & CGROUP_MEMORY ? "cgroup" : "poll, rlimit");
 	put_limit(p, "memory_recycle", m->memory_most, memory.recycle, "poll");
 	put_limit(p, "memory_shed", w->sheds, memory.shed, "poll");
@@ -136,6 +136,7 @@ static void put_budget(msgpack_packer *p, const struct worker *w, const struct u
 	put_limit(p, "lag_ms", m->lag_since_ns ? (uint64_t)((monotonic_ns() - m->lag_since_ns) / NS_PER_MS) : 0,
 		(uint64_t)(b->lag_ns / NS_PER_MS), "poll");
 	put_limit(p, "order_deadline_ms", 0, (uint64_t)(b->order_deadline_ns / NS_PER_MS), "supervisor");
+	put_limit(p, "realtime_leash_ms", 0, w->realtime ? (uint64_t)(b->realtime_leash_ns / NS_PER_MS) : 0, "rlimit");
 	put_limit(p, "lifetime_s", (uint64_t)((monotonic_ns() - w->life.born_ns) / NS_PER_S),
 		(uint64_t)(m->life_ns / NS_PER_S), "supervisor");
 	key_text(p, "kill_by", has_leaf ? "cgroup.kill and pidfd" : "pidfd");

@@ -84,6 +84,7 @@ static struct spawn plan(const struct worker *w, const char *path, const char *n
 		.channel = channel,
 		.namespaces = row->needs & WORKER_PRIVILEGED ? 0 : NAMESPACE_ALL,
 		.realtime = realtime && w->supervisor->config.realtime,
+		.leash_ns = b->realtime_leash_ns,
 		.nofile = b->fds,
 		.threads = (uint64_t)threads_allowed(w) * SAME_USER_MAX,
 		.fsize = b->output,

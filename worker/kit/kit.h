@@ -46,7 +46,7 @@ int kit_thread(void *(*run)(void *), void *argument, pthread_t *ret);
 /* One CPU for the calling thread, as far as granted, and a name. */
 void kit_pin_thread(const struct kit *kit, uint32_t cpu);
 /* Between two records: a thread that has run for a millisecond since *rested_ns (monotonic; it just waited) sleeps for a tenth of
- * one. Others get to run while it catches up, and its leash (RLIMIT_RTTIME, 4 ms) is only felt by one that is stuck. */
+ * one. Others get to run while it catches up, and its leash (realtime_leash in supervisor/budgets.def) is only felt by one that is stuck. */
 void kit_breathe(int64_t *rested_ns);
 
 enum {
