@@ -55,7 +55,11 @@ static void look(struct java_image *image, const uint8_t *data, size_t size)
 		end == UNWIND_OUTERMOST ? NULL : "[ending]" };
 	struct mixed out = { ids, 0, STREAM_MAX_FRAMES, COUNTER_complete };
 	const char *words = NULL;
-	if (java_mix(&whole, NULL, 0, &out, &words) != COUNTER_complete || !out.n || out.n > JAVA_FRAMES_MAX + 1)
+	/* Taken in front of all that is read, so that collections count, or behind it. */
+	static const uint8_t none[JAVA_CAPTURE_BYTES];
+	target.taken_ns = n & 1 ? 0 : INT64_MAX;
+	if (java_mix(&whole, none, sizeof none, &out, &words) != COUNTER_complete || !out.n ||
+		out.n > JAVA_FRAMES_MAX + 1)
 		abort();
 }
 
@@ -75,6 +79,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	p.vm.heaps = (struct java_heaps) { 1, { { HEAP, HEAP_END, BASE, SHIFT } } };
 	p.vm.call_stub_return = HEAP + 0x100;
 	p.vm.continuation_return = data[0] & 2 ? HEAP + 0x200 : 0;
+	atomic_store(&p.collections, BASE + 64);
 	atomic_store(&target.runtime, &p);
 	look(&image, data + 1, size - 1);
 	bytes[size / 2]++; /* a process that goes on */

@@ -95,7 +95,8 @@ static void put_struct(
 
 static bool is_static(enum java_field id)
 {
-	return id == JAVA_heaps || id == JAVA_call_stub_return || id == JAVA_version_major || id == JAVA_version_text;
+	return id == JAVA_heaps || id == JAVA_call_stub_return || id == JAVA_collected_heap ||
+	       id == JAVA_version_major || id == JAVA_version_text;
 }
 
 /* All that a release says. */
