@@ -16,7 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	if (status_request_check(&f, &request))
 		return 0;
-	bool question = request.ask == ASK_STATUS || request.ask == ASK_LEDGER;
+	bool question = request.ask >= ASK_STATUS && request.ask <= ASK_TARGETS;
 	bool order = request.order >= OPERATE_restart && request.order <= OPERATE_loglevel;
 	if (question == order || strnlen(request.argument, sizeof request.argument) == sizeof request.argument ||
 		(question && request.argument[0]))
