@@ -1,5 +1,5 @@
 /* From one frame of HotSpot's code to its caller, in a small virtual machine: a compiled method, an interpreter, stubs, and a stack. */
-#include "java/step.h"
+#include "java/java.h"
 
 #include "check.h"
 #include "java_image.h"
@@ -252,6 +252,43 @@ static void code_that_has_been_replaced_is_noticed(void **state)
 	finish(&m);
 }
 
+/* What a sample of one compiled frame counts as. `then`: how many collections there had been; the process has none. */
+static enum counter outcome_of(const uint8_t *then)
+{
+	static struct target target = { .pid = 1234, .mem = -1, .maps_fd = -1, .perf_map = -1 };
+	struct machine m;
+	make(&m);
+	struct java_process p = { .vm = m.vm, .ready = true };
+	struct regs regs = { .known = (1ULL << REG_COUNT) - 1 };
+	const struct unwind_env env = { &m.image, read_stack, no_code, NULL };
+	const struct unwind_frame frame = { .pc = m.compiled + CODE + 200, .sp = STACK, .made = true };
+	const struct native_stack stack = { &target, &frame, 1, true, NULL };
+	struct unwind_made made = { &regs, 0, false };
+	uint32_t ids[8];
+	struct mixed out = { ids, 0, 8, COUNTER_complete };
+	const char *words = NULL;
+	regs.r[REG_PC] = frame.pc;
+	regs.r[REG_SP] = STACK;
+	atomic_store(&p.collections, STACK + 0x800);
+	atomic_store(&target.runtime, &p);
+	assert_int_equal(java_step_made(&target, &env, &made), UNWIND_CALLER);
+	assert_int_equal(java_mix(&stack, then, then ? JAVA_CAPTURE_BYTES : 0, &out, &words), COUNTER_complete);
+	atomic_store(&target.runtime, NULL);
+	m.vm = p.vm;
+	finish(&m);
+	return out.outcome;
+}
+
+/* The sample is from long before its names are read: they are its own as long as nothing was collected in between. */
+static void a_name_read_behind_a_collection_is_late(void **state)
+{
+	static const uint8_t none[JAVA_CAPTURE_BYTES], other[JAVA_CAPTURE_BYTES] = { 1 };
+	(void)state;
+	assert_int_equal(outcome_of(none), COUNTER_complete);
+	assert_int_equal(outcome_of(other), COUNTER_late);
+	assert_int_equal(outcome_of(NULL), COUNTER_late);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -262,6 +299,7 @@ int main(void)
 		cmocka_unit_test(the_call_stub_gives_the_callers_registers_back),
 		cmocka_unit_test(code_that_is_no_longer_there_is_torn),
 		cmocka_unit_test(code_that_has_been_replaced_is_noticed),
+		cmocka_unit_test(a_name_read_behind_a_collection_is_late),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
