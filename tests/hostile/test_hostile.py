@@ -297,7 +297,8 @@ def test_a_lost_snapshot_takes_its_samples_with_it(
     for path in one.profiles():
         profile = check_profile_pair(path, alone=False)
         possible = 99 * len(os.sched_getaffinity(0)) * profile.profile.duration_nanos / 1e9
-        assert profile.counters["taken"] <= 1.2 * possible + 10, (path.name, possible, profile.counters)
+        taken = profile.counters.get("taken", 0)  # a stop that comes right after a snapshot ends one of no samples
+        assert taken <= 1.2 * possible + 10, (path.name, possible, profile.counters)
 
 
 def test_garbage_in_a_stream_is_counted(service: Callable[..., Service], place_of: Callable[[str, str], Path]) -> None:
