@@ -326,6 +326,24 @@ def test_good_config(directory: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def wakeups(pid: int) -> int:
+    """Of its main thread, by itself or for somebody."""
+    return int(re.findall(r"^voluntary_ctxt_switches:\s*(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)[0])
+
+
+def test_a_worker_without_work_sleeps(service: Callable[..., Service]) -> None:
+    """A machine without Java pays next to nothing for the worker that waits for it."""
+    with service({"snapshot": {"interval": "60s"}}).start() as one:
+        one.wait_running("java")
+        time.sleep(2)  # it has begun
+        pid = one.worker("java")["pid"]
+        before = wakeups(pid)
+        time.sleep(5)
+        count = wakeups(pid) - before
+        assert one.stop() == 0
+    share(count <= 15, f"{count} wake-ups in 5 s; somebody else's Java costs some")
+
+
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [

@@ -177,7 +177,7 @@ bool collect_names(bool now)
 
 uint64_t collect_flush(void)
 {
-	for (size_t i = 0; i < samples.size; i++) {
+	for (size_t i = 0; samples.count && i < samples.size; i++) {
 		const void *bytes;
 		size_t n;
 		const uint64_t *times = table_slot(&samples, i, &bytes, &n);

@@ -56,7 +56,10 @@ static int read_memory(void *context, uint64_t address, void *buf, size_t n)
 		c->missed = address;
 		return -EFAULT;
 	}
-	memcpy(buf, c->stack + offset, n);
+	if (n == sizeof(uint64_t)) /* nearly always */
+		memcpy(buf, c->stack + offset, sizeof(uint64_t));
+	else
+		memcpy(buf, c->stack + offset, n);
 	if (c->carried && offset + n <= c->carried_bytes && memcmp(buf, c->carried + offset, n))
 		c->moved = true;
 	if (offset + n > c->deepest)

@@ -6,6 +6,7 @@
 #include "kit/describe.h"
 #include "kit/leases.h"
 #include "kit/names.h"
+#include "kit/retry.h"
 #include "proto/lease.h"
 
 #include <malloc.h>
@@ -16,7 +17,10 @@
 #include <unistd.h>
 
 enum {
-	TURN_MS = 100,          /* samples are worked off this often; processes that appear, at once */
+	TURN_MS = 200,          /* samples are worked off this often; processes that appear, at once */
+	RUNTIME_TURN_MS = 100,  /* names of a runtime are read in the living process, and soon */
+	DOZE_MS = 1000,         /* where none came in a whole turn: the next one wakes us... */
+	SLEEP_MS = 10000,       /* ...and where no process is known either */
 	BUSY_TURN_MS = 2,       /* while answers are awaited */
 	ORDER_NS = 1000 * 1000, /* how long an entry rests, so that older ones of other CPUs are seen before it */
 	STATS_MS = 1000,
@@ -335,15 +339,20 @@ static void tell_stats(void)
 {
 	static int64_t next;
 	static struct window_times times;
+	static uint64_t told[7];
 	int64_t now = monotonic_ns();
 	if (now < next || !lane.map) /* a successor that stands by has nothing to tell, and may not */
 		return;
 	targets_sweep(now);
 	(void)window_times(&times); /* none: those of before are the last known */
 	next = now + STATS_MS * NS_PER_MS;
-	(void)channel_send(&kit.channel, MSG_STATS, -1, times.latency_p50_us, times.latency_p99_us,
-		(uint64_t)leases_waiting(), (uint64_t)targets_count(), times.still_p50_us, times.still_p99_us,
-		times.reads_per_thousand);
+	const uint64_t stats[] = { times.latency_p50_us, times.latency_p99_us, leases_waiting(), targets_count(),
+		times.still_p50_us, times.still_p99_us, times.reads_per_thousand };
+	if (!memcmp(told, stats, sizeof stats))
+		return; /* a message wakes two processes */
+	if (!channel_send(
+		    &kit.channel, MSG_STATS, -1, stats[0], stats[1], stats[2], stats[3], stats[4], stats[5], stats[6]))
+		memcpy(told, stats, sizeof stats);
 }
 
 /* What was read while its thread stood still can be read by nobody else: it is worked off, named and committed. The rest waits in
@@ -357,13 +366,32 @@ static void stop_when_done(bool waits)
 	_exit(KIT_EXIT_OK);
 }
 
-static int turn_ms(bool waits)
+static int turn_ms(bool waits, bool quiet)
 {
 	if (stop_by || describing)
 		return BUSY_TURN_MS;
 	if (waits || closing_since || leases_waiting() || targets_next_due() != INT64_MAX)
 		return BUSY_TURN_MS;
-	return TURN_MS;
+	const int turn = runtime->capture ? RUNTIME_TURN_MS : TURN_MS, doze = targets_count() ? DOZE_MS : SLEEP_MS;
+	int64_t due = (retry_next_ns() - monotonic_ns()) / NS_PER_MS;
+	if (!quiet || window_retiring() || due < turn || !windows_doze(true))
+		return turn;
+	return due < doze ? (int)due : doze;
+}
+
+/* True: an entry of a window is not to wait for the next turn. */
+static bool sleep_until_turn(int ms, bool *ret_message, bool *ret_rings)
+{
+	enum { CHANNEL, BELL, DOORBELL };
+	struct pollfd fds[] = { { kit.channel.fd, POLLIN, 0 }, { bell, POLLIN, 0 }, { doorbell, POLLIN, 0 } };
+	uint64_t rung = 0, times;
+	poll(fds, 3, ms);
+	(void)windows_doze(false);
+	if (fds[BELL].revents & POLLIN && read(bell, &rung, sizeof rung) < 0)
+		rung = 0;
+	*ret_rings = fds[DOORBELL].revents & POLLIN && read(doorbell, &times, sizeof times) > 0;
+	*ret_message = fds[CHANNEL].revents;
+	return window_bell_urgent(rung);
 }
 
 int lane_worker(const struct runtime *what, int argc, char **argv)
@@ -374,17 +402,15 @@ int lane_worker(const struct runtime *what, int argc, char **argv)
 	targets_init(&kit, runtime);
 	describe_init(&kit, runtime);
 	bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	bool waits = false;
+	bool waits = false, quiet = false;
 	for (;;) {
-		struct pollfd fds[] = { { kit.channel.fd, POLLIN, 0 }, { bell, POLLIN, 0 }, { doorbell, POLLIN, 0 } };
-		poll(fds, 3, turn_ms(waits));
-		uint64_t times;
-		bool rang = fds[1].revents & POLLIN && read(bell, &times, sizeof times) > 0;
-		if (fds[2].revents & POLLIN && read(doorbell, &times, sizeof times) > 0)
+		bool message, rings, rang = sleep_until_turn(turn_ms(waits, quiet), &message, &rings);
+		if (rings)
 			look_for_rings();
 		struct frame f;
-		while (kit_receive(&kit, &f))
+		while (message && kit_receive(&kit, &f))
 			handle(&f);
+		quiet = !message && !window_backlog();
 		targets_due(monotonic_ns());
 		if (runtime->turn)
 			runtime->turn();

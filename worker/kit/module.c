@@ -186,8 +186,10 @@ static void opened(void *object, enum lease_kind kind, const struct lease_answer
  * opened, one after the other, and who lives on must not wait for them. */
 void module_ask(struct module *m, uint32_t pid, uint64_t start_time, uint64_t start, uint64_t end)
 {
+	if (m->state != MODULE_NEW)
+		return;
 	int64_t now = monotonic_ns();
-	if (m->state != MODULE_NEW || (m->asked_pid == pid && now - m->asked_ns < RETRY_MS * NS_PER_MS))
+	if (m->asked_pid == pid && now - m->asked_ns < RETRY_MS * NS_PER_MS)
 		return;
 	m->state = MODULE_ASKED;
 	m->asked_ns = now;

@@ -48,6 +48,11 @@ bool retry_turn(void)
 	return true;
 }
 
+int64_t retry_next_ns(void)
+{
+	return next_ns;
+}
+
 bool retry_is_due(const struct retry *r)
 {
 	if (!r->again_ns)

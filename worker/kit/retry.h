@@ -19,5 +19,6 @@ bool retry_is_young(const struct retry *r);
 /* Once a turn: whether any is due. If so, each of them is to be asked. */
 bool retry_turn(void);
 bool retry_is_due(const struct retry *r);
+int64_t retry_next_ns(void); /* CLOCK_MONOTONIC: when the next one is due; INT64_MAX: none will be */
 
 #endif

@@ -12,9 +12,10 @@
 
 enum {
 	BUCKETS = 4096,
-	ENDED_NS = 1000 * 1000 * 1000,    /* how long the name of a process outlives it */
-	BORN_WAIT_NS = 3 * 1000 * 1000,   /* a forked process mostly execs or ends within this */
-	VIEW_AGE_NS = 2 * 1000 * 1000,    /* between two looks for new stacks in one target's maps */
+	ENDED_NS = 1000 * 1000 * 1000,  /* how long the name of a process outlives it */
+	BORN_WAIT_NS = 3 * 1000 * 1000, /* a forked process mostly execs or ends within this */
+	VIEW_AGE_NS = 2 * 1000 * 1000,  /* between two looks for new stacks in one target's maps */
+	VIEW_ASKED_MAX = 512, /* questions about memory that is newer than a view; then all maps are read, for less */
 	CODE_AGE_NS = 1000 * 1000 * 1000, /* events tell of code; this is for when one was lost */
 	SHED_AGE_NS = 1000 * 1000 * 1000, /* not sampled for so long: what was lent of it can go */
 	REOPEN_NS = 10 * 1000 * 1000,     /* between two attempts at a target whose image ended */
@@ -312,6 +313,7 @@ static void publish_view(struct target *t, const struct maps *maps)
 	struct view *fitted = realloc(view, sizeof *view + n * sizeof *view->range);
 	view = fitted ? fitted : view;
 	atomic_init(&view->gone, false);
+	atomic_init(&view->asked, 0);
 	view->mem = t->mem;
 	view->maps = t->maps_fd;
 	view->start_time = t->start_time;
@@ -406,7 +408,7 @@ void targets_init(struct kit *kit, const struct runtime *r)
 
 int target_read_memory(struct target *t, uint64_t address, void *buf, size_t n)
 {
-	const struct view *view = atomic_load(&t->view);
+	struct view *view = atomic_load(&t->view);
 	struct view_range range;
 	if (!view || !window_find_range(view, address, &range) || n > range.end - address)
 		return -EFAULT;
@@ -584,6 +586,8 @@ void target_sampled(struct target *t, int64_t now, bool user)
 	/* An exec that we were not told of, or the end. */
 	if (view && atomic_load(&view->gone) && now - t->asked_ns > REOPEN_NS)
 		drop_image(t);
+	else if (view && atomic_load(&view->asked) > VIEW_ASKED_MAX)
+		(void)target_refresh(t, now, false);
 	if (t->avoided && now - t->asked_ns > AVOIDED_S * NS_PER_S)
 		drop_image(t);
 	if (!t->refused)

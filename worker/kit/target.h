@@ -32,8 +32,9 @@ struct view_range {
 };
 
 struct view {
-	_Atomic bool gone; /* a read gave 0 bytes: the image ended, by exec or exit */
-	int mem, maps;     /* /proc/PID/mem and /proc/PID/maps */
+	_Atomic bool gone;      /* a read gave 0 bytes: the image ended, by exec or exit */
+	_Atomic uint32_t asked; /* how often the kernel was asked for a range that is not in here */
+	int mem, maps;          /* /proc/PID/mem and /proc/PID/maps */
 	uint64_t start_time;
 	uint32_t n;
 	struct view_range range[]; /* ascending */

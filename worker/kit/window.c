@@ -85,7 +85,7 @@ static uint64_t bucket_us(unsigned b)
 
 /* The range around an address, from the view, or, for memory mapped since the maps were read (a new thread's stack),
  * from the kernel itself (6.11 and later; linux/fs.h). The rule is the same: readable, writable, private, anonymous. */
-bool window_find_range(const struct view *view, uint64_t address, struct view_range *ret)
+bool window_find_range(struct view *view, uint64_t address, struct view_range *ret)
 {
 	const struct view_range *known = view_range_of(view, address);
 	if (known) {
@@ -102,6 +102,7 @@ bool window_find_range(const struct view *view, uint64_t address, struct view_ra
 	if (ioctl(view->maps, WINDOW_PROCMAP_QUERY, &query) || query.inode ||
 		(query.vma_flags & (readable | writable | shared)) != (readable | writable))
 		return false;
+	atomic_fetch_add_explicit(&view->asked, 1, memory_order_relaxed);
 	*ret = (struct view_range) { query.start, query.end };
 	return address >= query.start && address < query.end;
 }
@@ -293,10 +294,14 @@ static bool pass_on(struct window *w, uint32_t bytes, uint64_t lane_end)
 	return true;
 }
 
-static void ring_bell(const struct window *w)
+/* The bell's counter tells the two kinds of ringing apart. */
+enum { RING_WAKES = 1 };
+static const uint64_t ring_urgent = 1ULL << 32;
+static _Atomic bool dozing; /* main does not look by itself */
+
+static void ring_bell(const struct window *w, uint64_t how)
 {
-	uint64_t one = 1;
-	(void)!write(w->bell, &one, sizeof one);
+	(void)!write(w->bell, &how, sizeof how);
 }
 
 /* Samples, names and ends can wait for main's next turn; a process that appears, a mapping, and a mark cannot. */
@@ -326,13 +331,15 @@ static void *run(void *argument)
 		if ((size_t)n < sizeof w->record.sample)
 			memset(w->record.bytes + n, 0, sizeof w->record.sample - (size_t)n);
 		while (!pass_on(w, (uint32_t)n, position + (uint32_t)n)) {
-			ring_bell(w);
+			ring_bell(w, ring_urgent);
 			nanosleep(&(struct timespec) { 0, FULL_SLEEP_NS }, NULL);
 		}
 		position += (uint32_t)n;
 		uint64_t used = atomic_load_explicit(&w->head, memory_order_relaxed) - atomic_load(&w->tail);
-		if (is_urgent(w->record.sample.head.type) || w->teaches || used > RING_BYTES / 4)
-			ring_bell(w);
+		if (is_urgent(w->record.sample.head.type) || w->teaches || used > RING_BYTES / 8)
+			ring_bell(w, ring_urgent);
+		else if (atomic_load(&dozing) && atomic_exchange(&dozing, false))
+			ring_bell(w, RING_WAKES);
 		kit_breathe(&rested_ns);
 	}
 	return NULL;
@@ -422,6 +429,21 @@ bool window_backlog(void)
 	return false;
 }
 
+bool windows_doze(bool doze)
+{
+	atomic_store(&dozing, doze);
+	if (!doze ||
+		!window_backlog()) /* an entry that came before this look is seen here; one that comes after sees us doze */
+		return true;
+	atomic_store(&dozing, false);
+	return false;
+}
+
+bool window_bell_urgent(uint64_t rung)
+{
+	return rung >= ring_urgent;
+}
+
 void window_drop(uint32_t cpu)
 {
 	const struct window_entry *entry = window_peek(cpu);
@@ -455,6 +477,11 @@ void window_reclaim(void)
 	for (uint32_t cpu = 0; cpu < ncpus; cpu++)
 		if (windows[cpu])
 			windows[cpu]->seen_epoch = atomic_load(&windows[cpu]->epoch);
+}
+
+bool window_retiring(void)
+{
+	return fresh || waiting;
 }
 
 /* Adds up, and empties, one of the two histograms of each window. */

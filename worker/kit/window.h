@@ -75,7 +75,7 @@ struct window_read {
 typedef size_t window_capture(struct window_read *read, uint8_t *to, size_t room);
 struct view_range;
 /* The range of readable memory around an address. Any thread. */
-bool window_find_range(const struct view *view, uint64_t address, struct view_range *ret);
+bool window_find_range(struct view *view, uint64_t address, struct view_range *ret);
 /* Exactly n bytes of the target's memory inside the ranges that may be read, or -errno. */
 int window_read(const struct window_read *read, uint64_t address, void *buf, size_t n);
 /* As many as there are in the range: how many, or -errno. */
@@ -94,10 +94,15 @@ const struct window_entry *window_peek(uint32_t cpu);
 void window_drop(uint32_t cpu);
 bool window_active(uint32_t cpu); /* has a thread */
 bool window_backlog(void);        /* an entry waits on some CPU */
+/* Whether the next entry is to ring the bell, whatever it is: main sleeps until then. False: there are entries already. */
+bool windows_doze(bool doze);
+/* What was read from the bell: whether anything is not to wait for main's next turn. */
+bool window_bell_urgent(uint64_t rung);
 
 /* Frees `p` with `release` when no thread can see it any more. Main thread. */
 void window_retire(void *p, void (*release)(void *p));
-void window_reclaim(void); /* once a turn of the loop */
+void window_reclaim(void);  /* once a turn of the loop */
+bool window_retiring(void); /* something is still to be freed */
 
 /* What the windows took since the last call. */
 struct window_times {
