@@ -12,9 +12,10 @@
 #include <unistd.h>
 
 enum {
-	/* A leak is to be ended within 100 ms of its breach, however it came to it: what is faster meets RLIMIT_DATA. */
-	FAST_MS = 25, /* while somebody is near a limit */
-	SLOW_MS = 75, /* else */
+	/* A leak is to be ended within 100 ms of its breach, however it came to it. Far from a limit it is seen too late if it is fast, but
+	 * meets RLIMIT_DATA then. Each look costs a wake-up, which is most of what an idle machine pays for us. */
+	FAST_MS = 25,  /* while somebody is near a limit */
+	SLOW_MS = 120, /* else */
 	SECOND_MS = 1000,
 	SHED_PAUSE_MS = 2000,       /* between two requests to drop caches */
 	SACRIFICE_PAUSE_MS = 10000, /* between two workers given up for the machine */
@@ -30,6 +31,8 @@ void enforce_begin(struct worker *w)
 	w->measured = (struct measured) { .memory_fd = -1,
 		.window_began_ns = now,
 		.life_ns = life ? life - life / LIFETIME_JITTER * (w->life.ops->random() % 256) / 256 : 0 };
+	if (usage_clock(w->pid, &w->measured.clock) < 0)
+		w->measured.clock = 0;
 }
 
 void enforce_end(struct worker *w)
@@ -59,19 +62,43 @@ static bool is_writing(const struct worker *w)
 	return w->row->party == PARTY_MERGE && w->supervisor->snapshots.closing_stage == CLOSING_MERGING;
 }
 
-/* True: it is near a limit. */
+/* Since this was last asked with the same place. What did not run holds what it held. */
+static bool has_run(const struct worker *w, int64_t *place)
+{
+	struct timespec t;
+	if (!w->measured.clock || clock_gettime(w->measured.clock, &t))
+		return true;
+	int64_t before = *place;
+	*place = t.tv_sec * NS_PER_S + t.tv_nsec;
+	return *place != before;
+}
+
+static int measure_memory(struct worker *w)
+{
+	struct measured *m = &w->measured;
+	if (!has_run(w, &m->ran_ns))
+		return 0;
+	if (m->memory_fd < 0)
+		m->memory_fd = usage_open_memory(w->pid);
+	int r = usage_memory(m->memory_fd, &m->memory);
+	if (r < 0)
+		return r;
+	if (m->memory > m->memory_most)
+		m->memory_most = m->memory;
+	return 0;
+}
+
+/* True: it is near a limit. The limits change, too, with the pressure. */
 static bool enforce_memory(struct worker *w, int64_t now)
 {
 	struct memory_limits limits = limits_of(w);
 	char why[96];
-	if (w->measured.memory_fd < 0)
-		w->measured.memory_fd = usage_open_memory(w->pid);
-	if (usage_memory(w->measured.memory_fd, &w->measured.memory) < 0)
+	if (measure_memory(w) < 0)
 		return false;
-	if (w->measured.memory > w->measured.memory_most)
-		w->measured.memory_most = w->measured.memory;
-	snprintf(why, sizeof why, "%" PRIu64 " KiB of memory", w->measured.memory >> 10);
-	switch (budget_memory_step(&limits, w->measured.memory)) {
+	enum memory_step step = budget_memory_step(&limits, w->measured.memory);
+	if (step != MEMORY_FINE)
+		snprintf(why, sizeof why, "%" PRIu64 " KiB of memory", w->measured.memory >> 10);
+	switch (step) {
 	case MEMORY_KILL:
 		worker_fail(w, CAUSE_memory, "%s, its budget is %" PRIu64, why, limits.kill >> 10);
 		break;
@@ -103,11 +130,10 @@ static void move_cpu_limit(const struct worker *w)
 	(void)prlimit(w->pid, RLIMIT_CPU, &limit, NULL);
 }
 
-static void enforce_cpu(struct worker *w, const struct usage_times *times, int64_t now)
+static void enforce_cpu(struct worker *w, int64_t now)
 {
 	struct measured *m = &w->measured;
-	int64_t wall = now - m->window_began_ns, used = times->cpu_ns - m->window_cpu_ns;
-	m->cpu_ns = times->cpu_ns;
+	int64_t wall = now - m->window_began_ns, used = m->cpu_ns - m->window_cpu_ns;
 	if (used > cpu_allowed(w)) {
 		worker_fail(w, CAUSE_cpu, "%lld ms of CPU time in %lld ms, its budget is %lld in ten seconds",
 			(long long)(used / NS_PER_MS), (long long)(wall / NS_PER_MS),
@@ -118,7 +144,7 @@ static void enforce_cpu(struct worker *w, const struct usage_times *times, int64
 		return;
 	m->cpu_percent = (uint32_t)(used * 100 / wall);
 	m->window_began_ns = now;
-	m->window_cpu_ns = times->cpu_ns;
+	m->window_cpu_ns = m->cpu_ns;
 	move_cpu_limit(w);
 }
 
@@ -144,19 +170,27 @@ static void enforce_lag(struct worker *w, int64_t now)
 			(long long)((now - m->lag_since_ns) / NS_PER_MS));
 }
 
-static void enforce_second(struct worker *w, int64_t now)
+static void measure(struct worker *w)
 {
+	struct measured *m = &w->measured;
 	struct usage_times times;
 	int fds = usage_fds(w->pid);
 	if (usage_times(w->pid, &times) < 0)
 		return;
-	w->measured.threads = times.threads;
-	enforce_cpu(w, &times, now);
+	m->threads = times.threads;
+	m->cpu_ns = times.cpu_ns;
 	if (times.threads > threads_allowed(w))
 		worker_fail(w, CAUSE_processes, "%" PRIu32 " threads, its budget is %" PRIu32, times.threads,
 			threads_allowed(w));
 	if (fds > 0 && (uint32_t)fds > w->budget->fds)
 		worker_fail(w, CAUSE_fds, "%d open fds, its budget is %" PRIu32, fds, w->budget->fds);
+}
+
+static void enforce_second(struct worker *w, int64_t now)
+{
+	if (has_run(w, &w->measured.ran_second_ns))
+		measure(w);
+	enforce_cpu(w, now);
 	enforce_lag(w, now);
 	if (creep_note(&w->measured.creep, w->budget, w->measured.memory, now)) {
 		w->measured.creep = (struct creep) { 0 };

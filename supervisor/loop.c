@@ -35,6 +35,7 @@ int loop_init(void)
 		return -ENOMEM;
 	event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
 	event_config_set_flag(config, EVENT_BASE_FLAG_IGNORE_ENV);
+	event_config_set_flag(config, EVENT_BASE_FLAG_PRECISE_TIMER); /* else each timer wakes us once too early */
 	base = event_base_new_with_config(config);
 	event_config_free(config);
 	return base ? 0 : -ENOMEM;

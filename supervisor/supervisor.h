@@ -100,9 +100,11 @@ struct weight {
 /* What enforce.c saw last of a process. */
 struct measured {
 	struct weight weight;
-	int memory_fd;        /* owned: usage_open_memory; -1 */
-	uint64_t memory;      /* anonymous memory in RAM, bytes */
-	uint64_t memory_most; /* of this incarnation */
+	int memory_fd;                 /* owned: usage_open_memory; -1 */
+	clockid_t clock;               /* runs while it does; 0: not known */
+	int64_t ran_ns, ran_second_ns; /* by that clock, at the last look at its memory and at all else */
+	uint64_t memory;               /* anonymous memory in RAM, bytes */
+	uint64_t memory_most;          /* of this incarnation */
 	uint32_t threads;
 	int64_t cpu_ns;                         /* used in all */
 	int64_t window_began_ns, window_cpu_ns; /* of the present CPU window */
@@ -146,6 +148,7 @@ struct worker {
 	int64_t fd_difference; /* of the last reconciliation: found - booked; tolerated while small */
 	enum lane_away away;   /* of a runtime's reader: who has its processes meanwhile */
 	bool disabled;         /* by the operator: not started again until enabled */
+	unsigned leashed;      /* how often in a row its real-time leash ended it before it ran */
 	uint64_t sheds;        /* how often it was asked to drop its caches */
 	int64_t gone_ns,
 		recovery_ns;   /* when the last incarnation ended, and how long until the next had all that it needs */

@@ -41,6 +41,11 @@ static int read_file(pid_t pid, const char *name, char text[PROC_FILE_MAX_BYTES]
 	return read_small_file(path, text, PROC_FILE_MAX_BYTES);
 }
 
+int usage_clock(pid_t pid, clockid_t *ret)
+{
+	return -clock_getcpuclockid(pid, ret);
+}
+
 int usage_times(pid_t pid, struct usage_times *ret)
 {
 	char text[PROC_FILE_MAX_BYTES];
