@@ -1,5 +1,5 @@
 /* `bulkhead status --targets`: each lane's worker is asked for its processes, and those who ask get the answers of all, put together by
- * process. A worker that does not answer in time is left out: nothing waits for it (law 5). */
+ * process. A worker that does not answer in time is left out, and named: nothing waits for it (law 5). */
 #include "supervisor.h"
 
 #include "common/clock.h"
@@ -38,8 +38,8 @@ static struct {
 static void finish(struct supervisor *s)
 {
 	timer_clear(&collection.timer);
-	memset(collection.owes, 0, sizeof collection.owes);
 	status_targets(s);
+	memset(collection.owes, 0, sizeof collection.owes);
 	free(collection.rows);
 	collection.rows = NULL;
 }
@@ -201,6 +201,35 @@ static void pack_row(msgpack_packer *p, const struct supervisor *s, const struct
 	key_text(p, "why", why_of(s, row));
 }
 
+/* Why a worker's processes may be missing, or NULL. */
+static const char *silence_of(const struct worker *w)
+{
+	if (w->row->party != PARTY_LANE)
+		return NULL;
+	if (collection.owes[w->index])
+		return "it did not answer within a second: processes of its lane may be missing, ask again";
+	if (w->disabled)
+		return "disabled by the operator: bulkhead enable";
+	return worker_running(w) ? NULL : "not running: see bulkhead status and the log";
+}
+
+static void pack_silent(msgpack_packer *p, const struct supervisor *s)
+{
+	uint32_t n = 0;
+	for (unsigned i = 0; i < s->workers_count; i++)
+		n += silence_of(&s->workers[i]) != NULL;
+	msgpack_pack_str_with_body(p, "silent", strlen("silent"));
+	msgpack_pack_array(p, n);
+	for (unsigned i = 0; i < s->workers_count; i++) {
+		const char *why = silence_of(&s->workers[i]);
+		if (!why)
+			continue;
+		msgpack_pack_map(p, 2);
+		key_text(p, "worker", s->workers[i].row->name);
+		key_text(p, "why", why);
+	}
+}
+
 int targets_answer(struct supervisor *s, char **ret, size_t *ret_size)
 {
 	msgpack_sbuffer buffer;
@@ -218,13 +247,14 @@ int targets_answer(struct supervisor *s, char **ret, size_t *ret_size)
 	collection.n = n;
 	msgpack_sbuffer_init(&buffer);
 	msgpack_packer_init(&packer, &buffer, msgpack_sbuffer_write);
-	msgpack_pack_map(&packer, 2);
+	msgpack_pack_map(&packer, 3);
 	msgpack_pack_str_with_body(&packer, "targets", strlen("targets"));
 	msgpack_pack_array(&packer, n);
 	for (uint32_t i = 0; i < n; i++)
 		pack_row(&packer, s, &collection.rows[i]);
 	msgpack_pack_str_with_body(&packer, "left_out", strlen("left_out"));
 	msgpack_pack_uint64(&packer, collection.left_out);
+	pack_silent(&packer, s);
 	if (!buffer.size)
 		return -ENOMEM;
 	*ret_size = buffer.size;

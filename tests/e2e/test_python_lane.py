@@ -348,6 +348,7 @@ def test_targets_say_why_there_are_no_frames(
         one.wait_profiles(3)
         row = one.targets()[busy]
         assert row["lane"] == "native" and "disabled" in row["why"], row
+        assert [silent for silent in one.ask("--targets")["silent"] if silent["worker"] == "python" and "disabled" in silent["why"]]
         assert order(one, "enable", "python").returncode == 0
         wait_python(one, busy)
         assert not one.targets()[busy]["why"]
