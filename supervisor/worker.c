@@ -71,6 +71,22 @@ uint32_t threads_allowed(const struct worker *w)
 	return w->budget->processes + (w->row->needs & WORKER_REALTIME ? w->supervisor->lane_cpus : 0);
 }
 
+/* A machine that is so slow that starting takes longer than the leash is would never have this worker: it reads with a plain priority then,
+ * as where real-time priority is refused, until the operator restarts it. */
+enum { LEASHED_MAX = 3 };
+
+static void note_leash(struct worker *w, enum cause cause)
+{
+	if (w->life.state == LIFE_RUNNING && w->leashed < LEASHED_MAX)
+		w->leashed = 0;
+	if (w->life.state != LIFE_STARTING || w->life.sentence != CAUSE_none || cause != CAUSE_cpu ||
+		!(w->row->needs & WORKER_REALTIME) || w->leashed == LEASHED_MAX || ++w->leashed < LEASHED_MAX)
+		return;
+	log_warn("%s: its real-time leash of %lld ms ended it %d times before it ran: it runs without that priority "
+		 "from now on; raise realtime_leash in [worker %s]",
+		w->row->name, (long long)(w->budget->realtime_leash_ns / NS_PER_MS), LEASHED_MAX, w->row->name);
+}
+
 static struct spawn plan(const struct worker *w, const char *path, const char *name, int channel)
 {
 	const struct worker_row *row = w->row;
@@ -83,13 +99,14 @@ static struct spawn plan(const struct worker *w, const char *path, const char *n
 		.uid = w->supervisor->config.uid_base + row->uid,
 		.channel = channel,
 		.namespaces = row->needs & WORKER_PRIVILEGED ? 0 : NAMESPACE_ALL,
-		.realtime = realtime && w->supervisor->config.realtime,
+		.realtime = realtime && w->supervisor->config.realtime && w->leashed < LEASHED_MAX,
 		.leash_ns = b->realtime_leash_ns,
 		.nofile = b->fds,
 		.threads = (uint64_t)threads_allowed(w) * SAME_USER_MAX,
 		.fsize = b->output,
 		.address_space = (row->mib + (uint64_t)row->mib_per_cpu * cpus) << 20,
-		.data = budget_memory(b, cpus, 0).kill + DATA_MORE + (uint64_t)DATA_MORE_PER_CPU * cpus,
+		.data = budget_memory(b, cpus, 0).kill + DATA_MORE +
+			(row->needs & WORKER_REALTIME ? (uint64_t)DATA_MORE_PER_CPU * cpus : 0),
 		.oom_score = row->oom_score,
 		.cgroup = w->leaf.fd,
 	};
@@ -420,6 +437,7 @@ static void on_ended(void *context, short what)
 	enum cause cause = end.si_code == CLD_EXITED ? cause_of_exit(end.si_status) : cause_of_signal(w, end.si_status);
 	if (w->life.sentence != CAUSE_none || may_say(w, cause))
 		log_end(w, &end);
+	note_leash(w, cause);
 	worker_event(w, LIFE_GONE, cause);
 }
 
@@ -436,7 +454,7 @@ static void check_hopeless(struct worker *w)
 {
 	struct supervisor *s = w->supervisor;
 	if (!s->record.on || s->stopping || s->snapshots.stage > SNAPSHOT_SETTLING || w->life.state != LIFE_BACKOFF ||
-		worker_runtime(w) != RUNTIME_NONE || w->life.incarnation < START_FAILURES_MAX)
+		worker_runtime(w) != RUNTIME_NONE || w->life.incarnation < START_FAILURES_MAX + w->leashed)
 		return;
 	log_error("%s: failed %u times (the last time: %s): giving up", w->row->name, w->life.incarnation,
 		cause_words(w->life.cause));

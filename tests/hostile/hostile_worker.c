@@ -831,6 +831,23 @@ static void do_spin_realtime(void)
 	do_hang();
 }
 
+static bool realtime_allowed; /* by the supervisor: an argument */
+
+static void end_with_cause(int number)
+{
+	(void)number;
+	_exit(KIT_EXIT_CPU);
+}
+
+/* As on a machine on which all that comes before READY takes longer than the leash is. */
+static void do_slow_to_start(void)
+{
+	const struct sched_param on = { .sched_priority = 1 };
+	signal(SIGXCPU, end_with_cause); /* as kit_start does, before it is in real time */
+	if (realtime_allowed && !sched_setscheduler(0, SCHED_FIFO, &on))
+		do_spin();
+}
+
 static void *sleep_for_ever(void *argument)
 {
 	(void)argument;
@@ -1073,6 +1090,7 @@ static const struct action actions[] = {
 	{ "cross_lag", MARKED, do_cross_lag },
 	{ "late", MARKED, do_late },
 	{ "spin_realtime", STARTED, do_spin_realtime },
+	{ "slow_to_start", BEFORE, do_slow_to_start },
 	{ "many_threads", STARTED, do_many_threads },
 	{ "fill_stream", MARKED, do_fill_stream },
 	{ "hold_leases", STARTED, do_hold_leases },
@@ -1205,6 +1223,7 @@ static void live(const struct action *action)
 int main(int argc, char **argv)
 {
 	needs = PARTY & (PARTY_MERGE | PARTY_OPENER) ? KIT_WRITES : KIT_REALTIME | KIT_WRITES;
+	realtime_allowed = argc > 2 && !strcmp(argv[2], "realtime");
 	own_uid = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 0;
 	const struct action *action = actions, *end = actions + sizeof actions / sizeof *actions;
 	while (action < end && strcmp(action->name, ACTION))

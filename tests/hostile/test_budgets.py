@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -165,6 +166,23 @@ def test_rate_follows_a_lane_that_lags(directory: Path, service: Callable[..., S
     rate, taken = min(rates), profile.counters["taken"]
     hz = taken / (os.cpu_count() or 1) / (profile.profile.duration_nanos / 1e9)
     harness.share(0 < hz < 1.2 * rate, f"{taken} samples are {hz:.1f} Hz, and it says {rate:.1f}")
+
+
+def test_a_leash_too_short_to_start_in_ends_in_a_plain_priority(directory: Path, service: Callable[..., Service]) -> None:
+    """On a machine that is so slow a worker is not started over and over for ever; the operator may have it tried again."""
+    breach = Breach("slow_to_start", {}, set())
+    libexec = place_of(directory, breach)
+    one = service(config_of(breach), libexec)
+    with show_log(one), one.start(ready=False):
+        row = wait_for(lambda: answers(one) and (row := one.worker("native"))["state"] == "running" and row, "it to run")
+        assert not row["realtime"] and row["restarts"] == 3 and row["last_cause"] == "cpu", (row, one.log()[-2000:])
+        assert one.worker("sampler")["realtime"] and not one.status()["realtime"]
+        assert one.log().count("raise realtime_leash in [worker native]") == 1, one.log()[-2000:]
+        replace_with_the_real_one(libexec, "native")
+        command = [str(harness.BULKHEAD), "restart", "--socket", str(one.runtime / "status.sock"), "native"]
+        subprocess.run(command, check=True, capture_output=True, timeout=harness.PATIENCE)
+        wait_for(lambda: (row := one.worker("native"))["state"] == "running" and row["realtime"], "the real one to run, and in real time")
+        assert one.stop() == 0
 
 
 def test_the_machine_stays_usable(directory: Path, service: Callable[..., Service]) -> None:
