@@ -464,8 +464,11 @@ class Service:
         return self.ask()
 
     def targets(self) -> dict[int, dict[str, Any]]:
-        """The rows of bulkhead status --targets, by process."""
-        return {row["pid"]: row for row in self.ask("--targets")["targets"]}
+        """The rows of bulkhead status --targets, by process. A worker that answers late, on a busy machine, is asked once more."""
+        answer = self.ask("--targets")
+        if any("did not answer" in one["why"] for one in answer["silent"]):
+            answer = self.ask("--targets")
+        return {row["pid"]: row for row in answer["targets"]}
 
     def status_command(self, *more: str) -> list[str]:
         return [str(BULKHEAD), "status", "--json", "--socket", str(self.runtime / "status.sock"), *more]

@@ -5,14 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import harness
 import javaframes
@@ -20,6 +17,7 @@ import jvms
 import pytest
 from harness import PATIENCE, Folded, Pprof, Service, check_conservation, check_profile_pair, running, wait_for
 from jvms import Place
+from liars import all_lies, liars, tells
 from test_unkillable import HOSTILE
 
 HZ = 499
@@ -38,20 +36,12 @@ MAY_HAVE_FRAMES = {
 
 @pytest.fixture(scope="module", autouse=True)
 def programs() -> None:
-    names = [str(HOSTILE / f"liar_java_{version}") for version in VERSIONS]
+    names = [str(program(version)) for version in VERSIONS]
     harness.build(harness.SOURCE / "tests" / "hostile", HOSTILE, *names)
 
 
-def all_lies() -> list[str]:
-    text = (harness.SOURCE / "tests" / "hostile" / "liar_java.c").read_text()
-    return [name for name in re.findall(r"LIE\((\w+)\)", text) if name != "name"]
-
-
-@contextlib.contextmanager
-def liars(version: int, lies: list[str]) -> Iterator[dict[str, int]]:
-    with contextlib.ExitStack() as stack:
-        command = HOSTILE / f"liar_java_{version}"
-        yield {lie: stack.enter_context(running([command, lie], stdout=subprocess.DEVNULL)).pid for lie in lies}
+def program(version: int) -> Path:
+    return HOSTILE / f"liar_java_{version}"
 
 
 @pytest.fixture
@@ -66,12 +56,6 @@ def victim(place: Place) -> int:
     pid = place.start("Split", name="victim")
     place.wait_until_warm()
     return pid
-
-
-def tells(row: dict[str, Any]) -> bool:
-    """Why there are no frames."""
-    names = ("torn", "skewed", "unreadable", "truncated", "late")
-    return bool(row) and bool(row["why"] or sum(row[name] for name in names))
 
 
 def frames_of(profile: Pprof, pid: int) -> Counter[str]:
@@ -100,7 +84,7 @@ def wait_victim(one: Service, pid: int) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_honest_one_is_believed(version: int, directory: Path) -> None:
     """Else the lies would never be read."""
-    with liars(version, ["honest"]) as pids:
+    with liars(program(version), ["honest"]) as pids:
         harness.wait_until_warm(pids["honest"])
         recording = harness.record(directory, "-d", 1.5, "-F", HZ, "-p", pids["honest"]).check()
     found = frames_of(recording.pprof, pids["honest"])
@@ -110,7 +94,7 @@ def test_honest_one_is_believed(version: int, directory: Path) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_lies(version: int, service: Callable[..., Service], victim: int) -> None:
     """Groups of them, one after the other, under one Java worker."""
-    lies = all_lies()
+    lies = all_lies("liar_java.c")
     with service({"snapshot": {"interval": "1s", "frequency": HZ}}).start() as one:
         pid = one.wait_running("java")["java"]
         wait_victim(one, victim)
@@ -118,7 +102,7 @@ def test_lies(version: int, service: Callable[..., Service], victim: int) -> Non
         seen: dict[str, int] = {}
         silent: list[str] = []
         for at in range(0, len(lies), TOGETHER):
-            with liars(version, lies[at : at + TOGETHER]) as pids:
+            with liars(program(version), lies[at : at + TOGETHER]) as pids:
                 files = one.wait_profiles(2)
                 wait_for(lambda: one.targets().keys() >= set(pids.values()), "all of them to be listed")
                 for lie, liar in pids.items():

@@ -5,19 +5,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import harness
 import interpreters
 import pyframes
 import pytest
 from harness import Folded, Pprof, Service, check_conservation, check_profile_pair, running, share, wait_for
+from liars import all_lies, liars, tells
 from test_unkillable import HOSTILE, Daemon, Lines, daemon, post, quarantined  # noqa: F401
 
 HZ = 499
@@ -35,24 +34,14 @@ MAY_HAVE_FRAMES = {
 
 @pytest.fixture(scope="module", autouse=True)
 def programs() -> None:
-    names = [HOSTILE / f"liar_{version}" for version in VERSIONS]
+    names = [program(version) for version in VERSIONS]
     if os.access("/dev/fuse", os.R_OK | os.W_OK):
         names.append(HOSTILE / "fuse_stall")
     harness.build(harness.SOURCE / "tests" / "hostile", HOSTILE, *map(str, names))
 
 
-def all_lies() -> list[str]:
-    text = (harness.SOURCE / "tests" / "hostile" / "liar.c").read_text()
-    return [name for name in re.findall(r"LIE\((\w+)\)", text) if name not in FILES and name != "name"]
-
-
-@contextlib.contextmanager
-def liars(version: int, lies: list[str]) -> Iterator[dict[str, int]]:
-    with contextlib.ExitStack() as stack:
-        command = HOSTILE / f"liar_{version}"
-        yield {
-            lie: stack.enter_context(running([command, lie], stdout=subprocess.DEVNULL)).pid for lie in lies
-        }
+def program(version: int) -> Path:
+    return HOSTILE / f"liar_{version}"
 
 
 @pytest.fixture
@@ -62,12 +51,6 @@ def victim() -> Iterator[int]:
         pid = place.start("split")
         place.wait_until_warm()
         yield pid
-
-
-def tells(row: dict[str, Any]) -> bool:
-    """Why there are no frames."""
-    names = ("torn", "skewed", "unreadable", "truncated", "late")
-    return bool(row) and bool(row["why"] or sum(row[name] for name in names))
 
 
 def own_frames(profile: Pprof, pid: int) -> Counter[str]:
@@ -82,7 +65,7 @@ def own_frames(profile: Pprof, pid: int) -> Counter[str]:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_honest_one_is_believed(version: int, directory: Path) -> None:
     """Else the lies would never be read."""
-    with liars(version, ["honest"]) as pids:
+    with liars(program(version), ["honest"]) as pids:
         harness.wait_until_warm(pids["honest"])
         recording = harness.record(directory, "-d", 1, "-F", HZ, "-p", pids["honest"]).check()
     found = own_frames(recording.pprof, pids["honest"])
@@ -101,14 +84,14 @@ PATIENT: harness.Config = {
 @pytest.mark.parametrize("version", VERSIONS)
 def test_lies(version: int, service: Callable[..., Service], victim: int) -> None:
     """Groups of them, one after the other, under one Python worker."""
-    lies = all_lies()
+    lies = all_lies("liar.c", *FILES)
     with service(PATIENT).start() as one:
         pid = one.wait_running("python")["python"]
         wait_for(lambda: one.profiles() and Pprof.read(one.profiles()[-1]).of(victim).count("main;seventy"), "the victim's frames")
         begin, before = time.monotonic(), harness.cpu_seconds(pid)
         seen: dict[str, int] = {}
         for at in range(0, len(lies), TOGETHER):
-            with liars(version, lies[at : at + TOGETHER]) as pids:
+            with liars(program(version), lies[at : at + TOGETHER]) as pids:
                 files = one.wait_profiles(3)
                 wait_for(lambda: one.targets().keys() >= set(pids.values()), "all of them to be listed")
                 for lie, liar in pids.items():
