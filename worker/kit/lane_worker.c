@@ -372,10 +372,15 @@ static int turn_ms(bool waits, bool quiet)
 		return BUSY_TURN_MS;
 	if (waits || closing_since || leases_waiting() || targets_next_due() != INT64_MAX)
 		return BUSY_TURN_MS;
-	const int turn = runtime->capture ? RUNTIME_TURN_MS : TURN_MS, doze = targets_count() ? DOZE_MS : SLEEP_MS;
-	int64_t due = (retry_next_ns() - monotonic_ns()) / NS_PER_MS;
-	if (!quiet || window_retiring() || due < turn || !windows_doze(true))
+	static int64_t busy_ns; /* when it last was */
+	const int turn = runtime->capture ? RUNTIME_TURN_MS : TURN_MS;
+	int64_t now = monotonic_ns(), due = (retry_next_ns() - now) / NS_PER_MS;
+	if (!quiet)
+		busy_ns = now;
+	if (!quiet || window_retiring() || leases_unsent() || due < turn || !windows_doze(true))
 		return turn;
+	/* What there is to tell of its last process was told in two seconds. */
+	int doze = !targets_count() && now - busy_ns > 2 * STATS_MS * NS_PER_MS ? SLEEP_MS : DOZE_MS;
 	return due < doze ? (int)due : doze;
 }
 
@@ -421,10 +426,10 @@ int lane_worker(const struct runtime *what, int argc, char **argv)
 			close_snapshot();
 		if (stop_by)
 			stop_when_done(waits);
-		leases_flush();
 		targets_tell();
 		describing = describe_turn();
 		window_reclaim();
+		leases_flush(); /* what was just given back, too */
 		if (cfi_memory() > CFI_BYTES_MAX)
 			cfi_shed(CFI_BYTES_MAX * 3 / 4);
 		if (anything && !settled_told && !waits && !leases_waiting()) {

@@ -148,6 +148,11 @@ void leases_forget(const void *object)
 		queue_end = &(*queue_end)->next;
 }
 
+bool leases_unsent(void)
+{
+	return nreleased;
+}
+
 size_t leases_waiting(void)
 {
 	return queued + under_way;

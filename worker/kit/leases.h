@@ -42,5 +42,6 @@ void leases_forget(const void *object);         /* its answers are to be closed 
 void leases_release(uint64_t lease);            /* the fd was closed */
 void leases_flush(void);                        /* sends what waits; call once a turn of the loop */
 size_t leases_waiting(void);                    /* requests without an answer */
+bool leases_unsent(void);                       /* leases were given back that the supervisor was not told of yet */
 
 #endif

@@ -582,12 +582,14 @@ bool target_pending(const struct target *t, int64_t now)
 
 void target_sampled(struct target *t, int64_t now, bool user)
 {
-	const struct view *view = atomic_load(&t->view);
+	struct view *view = atomic_load(&t->view);
 	/* An exec that we were not told of, or the end. */
-	if (view && atomic_load(&view->gone) && now - t->asked_ns > REOPEN_NS)
+	if (view && atomic_load(&view->gone) && now - t->asked_ns > REOPEN_NS) {
 		drop_image(t);
-	else if (view && atomic_load(&view->asked) > VIEW_ASKED_MAX)
+	} else if (view && atomic_load(&view->asked) > VIEW_ASKED_MAX) {
+		atomic_store(&view->asked, 0); /* maps that cannot be read are not tried at each sample */
 		(void)target_refresh(t, now, false);
+	}
 	if (t->avoided && now - t->asked_ns > AVOIDED_S * NS_PER_S)
 		drop_image(t);
 	if (!t->refused)

@@ -338,7 +338,8 @@ static void *run(void *argument)
 		uint64_t used = atomic_load_explicit(&w->head, memory_order_relaxed) - atomic_load(&w->tail);
 		if (is_urgent(w->record.sample.head.type) || w->teaches || used > RING_BYTES / 8)
 			ring_bell(w, ring_urgent);
-		else if (atomic_load(&dozing) && atomic_exchange(&dozing, false))
+		atomic_thread_fence(memory_order_seq_cst); /* as in windows_doze */
+		if (atomic_load(&dozing) && atomic_exchange(&dozing, false))
 			ring_bell(w, RING_WAKES);
 		kit_breathe(&rested_ns);
 	}
@@ -432,8 +433,9 @@ bool window_backlog(void)
 bool windows_doze(bool doze)
 {
 	atomic_store(&dozing, doze);
-	if (!doze ||
-		!window_backlog()) /* an entry that came before this look is seen here; one that comes after sees us doze */
+	/* An entry that comes before this look is seen here; one that comes after sees us doze. */
+	atomic_thread_fence(memory_order_seq_cst);
+	if (!doze || !window_backlog())
 		return true;
 	atomic_store(&dozing, false);
 	return false;
