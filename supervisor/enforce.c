@@ -14,8 +14,8 @@
 enum {
 	/* A leak is to be ended within 100 ms of its breach, however it came to it. Far from a limit it is seen too late if it is fast, but
 	 * meets RLIMIT_DATA then. Each look costs a wake-up, which is most of what an idle machine pays for us. */
-	FAST_MS = 25,  /* while somebody is near a limit */
-	SLOW_MS = 120, /* else */
+	FAST_MS = 25, /* while somebody is near a limit */
+	SLOW_MS = 90, /* else */
 	SECOND_MS = 1000,
 	SHED_PAUSE_MS = 2000,       /* between two requests to drop caches */
 	SACRIFICE_PAUSE_MS = 10000, /* between two workers given up for the machine */
@@ -62,38 +62,44 @@ static bool is_writing(const struct worker *w)
 	return w->row->party == PARTY_MERGE && w->supervisor->snapshots.closing_stage == CLOSING_MERGING;
 }
 
-/* Since this was last asked with the same place. What did not run holds what it held. */
-static bool has_run(const struct worker *w, int64_t *place)
+/* CPU time so far; what has had none since holds what it held. -1: not known. */
+static int64_t ran(const struct worker *w)
 {
 	struct timespec t;
 	if (!w->measured.clock || clock_gettime(w->measured.clock, &t))
-		return true;
-	int64_t before = *place;
-	*place = t.tv_sec * NS_PER_S + t.tv_nsec;
-	return *place != before;
+		return -1;
+	return t.tv_sec * NS_PER_S + t.tv_nsec;
 }
 
 static int measure_memory(struct worker *w)
 {
 	struct measured *m = &w->measured;
-	if (!has_run(w, &m->ran_ns))
-		return 0;
+	int64_t ran_ns = ran(w);
 	if (m->memory_fd < 0)
 		m->memory_fd = usage_open_memory(w->pid);
 	int r = usage_memory(m->memory_fd, &m->memory);
 	if (r < 0)
 		return r;
+	m->ran_ns = ran_ns;
 	if (m->memory > m->memory_most)
 		m->memory_most = m->memory;
 	return 0;
 }
 
-/* True: it is near a limit. The limits change, too, with the pressure. */
+static bool may_have_grown(const struct worker *w)
+{
+	int64_t ran_ns = ran(w);
+	return ran_ns < 0 || ran_ns != w->measured.ran_ns;
+}
+
+/* True: it is near a limit. The limits change with the pressure; before it is told so, what it holds is looked at anew, since the kernel
+ * may have taken some of it. */
 static bool enforce_memory(struct worker *w, int64_t now)
 {
 	struct memory_limits limits = limits_of(w);
 	char why[96];
-	if (measure_memory(w) < 0)
+	bool fine = budget_memory_step(&limits, w->measured.memory) == MEMORY_FINE;
+	if ((!fine || may_have_grown(w)) && measure_memory(w) < 0)
 		return false;
 	enum memory_step step = budget_memory_step(&limits, w->measured.memory);
 	if (step != MEMORY_FINE)
@@ -174,9 +180,13 @@ static void measure(struct worker *w)
 {
 	struct measured *m = &w->measured;
 	struct usage_times times;
+	int64_t ran_ns = ran(w);
+	if (ran_ns >= 0 && ran_ns == m->ran_second_ns)
+		return;
 	int fds = usage_fds(w->pid);
 	if (usage_times(w->pid, &times) < 0)
 		return;
+	m->ran_second_ns = ran_ns;
 	m->threads = times.threads;
 	m->cpu_ns = times.cpu_ns;
 	if (times.threads > threads_allowed(w))
@@ -188,8 +198,7 @@ static void measure(struct worker *w)
 
 static void enforce_second(struct worker *w, int64_t now)
 {
-	if (has_run(w, &w->measured.ran_second_ns))
-		measure(w);
+	measure(w);
 	enforce_cpu(w, now);
 	enforce_lag(w, now);
 	if (creep_note(&w->measured.creep, w->budget, w->measured.memory, now)) {
@@ -208,7 +217,7 @@ static void sacrifice(struct supervisor *s, int64_t now)
 		return;
 	for (unsigned i = 0; i < s->workers_count; i++) {
 		struct worker *w = &s->workers[i];
-		if (worker_running(w) && w->measured.memory > limits_of(w).shed &&
+		if (worker_running(w) && !measure_memory(w) && w->measured.memory > limits_of(w).shed &&
 			(!first || w->row->oom_score > first->row->oom_score))
 			first = w;
 	}
@@ -261,7 +270,7 @@ static void on_enforce(void *context)
 {
 	struct supervisor *s = context;
 	int64_t now = monotonic_ns();
-	bool second = now >= next_second_ns, near = false;
+	bool second = now >= next_second_ns, near = s->pressure.level; /* RLIMIT_DATA does not follow the pressure */
 	if (s->stopping)
 		return;
 	if (second) {
