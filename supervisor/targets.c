@@ -30,7 +30,7 @@ static struct {
 	struct row *rows; /* owned; NULL: none is being collected */
 	uint32_t n, left_out;
 	uint64_t request;
-	bool owes[WORKERS_MAX];
+	enum { NOT_ASKED, ASKED, ANSWERED } of[WORKERS_MAX];
 	int64_t next_ns; /* CLOCK_MONOTONIC: not begun before */
 	struct timer timer;
 } collection;
@@ -39,7 +39,7 @@ static void finish(struct supervisor *s)
 {
 	timer_clear(&collection.timer);
 	status_targets(s);
-	memset(collection.owes, 0, sizeof collection.owes);
+	memset(collection.of, 0, sizeof collection.of);
 	free(collection.rows);
 	collection.rows = NULL;
 }
@@ -52,7 +52,7 @@ static void on_time(void *context)
 static void finish_if_all(struct supervisor *s)
 {
 	for (unsigned i = 0; i < s->workers_count; i++)
-		if (collection.owes[i])
+		if (collection.of[i] == ASKED)
 			return;
 	if (collection.rows)
 		timer_set(&collection.timer, 0, on_time, s); /* in a turn of its own */
@@ -64,8 +64,9 @@ static void begin(void *context)
 	collection.next_ns = monotonic_ns() + GAP_MS * NS_PER_MS;
 	for (unsigned i = 0; i < s->workers_count; i++) {
 		struct worker *w = &s->workers[i];
-		collection.owes[i] = w->row->party == PARTY_LANE && worker_running(w) &&
-				     !channel_send(&w->channel, MSG_DESCRIBE, -1, collection.request);
+		if (w->row->party == PARTY_LANE && worker_running(w) &&
+			!channel_send(&w->channel, MSG_DESCRIBE, -1, collection.request))
+			collection.of[i] = ASKED;
 	}
 	timer_set(&collection.timer, TIME_MS * NS_PER_MS, on_time, s);
 	finish_if_all(s);
@@ -116,7 +117,7 @@ static void put_together(struct row *into, const struct row *other)
 void targets_one(struct worker *w, const struct frame *f)
 {
 	struct row row = { 0 };
-	if (!collection.rows || f->field[0].u != collection.request || !collection.owes[w->index])
+	if (!collection.rows || f->field[0].u != collection.request || collection.of[w->index] != ASKED)
 		return;
 	if (f->field[1].n != TARGET_NUMBERS) {
 		worker_fail(w, CAUSE_protocol, "a TARGET of %zu numbers", f->field[1].n);
@@ -137,9 +138,9 @@ void targets_one(struct worker *w, const struct frame *f)
 
 void targets_described(struct worker *w, const struct frame *f)
 {
-	if (!collection.rows || f->field[0].u != collection.request)
+	if (!collection.rows || f->field[0].u != collection.request || collection.of[w->index] != ASKED)
 		return;
-	collection.owes[w->index] = false;
+	collection.of[w->index] = ANSWERED;
 	finish_if_all(w->supervisor);
 }
 
@@ -204,13 +205,13 @@ static void pack_row(msgpack_packer *p, const struct supervisor *s, const struct
 /* Why a worker's processes may be missing, or NULL. */
 static const char *silence_of(const struct worker *w)
 {
-	if (w->row->party != PARTY_LANE)
+	if (w->row->party != PARTY_LANE || collection.of[w->index] == ANSWERED)
 		return NULL;
-	if (collection.owes[w->index])
-		return "it did not answer within a second: processes of its lane may be missing, ask again";
 	if (w->disabled)
 		return "disabled by the operator: bulkhead enable";
-	return worker_running(w) ? NULL : "not running: see bulkhead status and the log";
+	if (!worker_running(w))
+		return "not running: see bulkhead status and the log";
+	return "it did not answer within a second: processes of its lane may be missing, ask again";
 }
 
 static void pack_silent(msgpack_packer *p, const struct supervisor *s)
