@@ -26,11 +26,6 @@ void handover_begin(struct worker *w, enum cause cause, const char *why)
 	worker_event(heir, LIFE_START, cause);
 }
 
-static struct worker *post_of(struct worker *heir)
-{
-	return &heir->supervisor->workers[heir->index];
-}
-
 /* In a turn of its own: a post is never changed under the feet of what is being done for it. */
 static void on_takeover(void *context)
 {

@@ -33,7 +33,7 @@ static bool restart(struct worker *w, char *words, size_t size)
 		say(words, size, "%s is disabled: enable it first", w->row->name);
 		return false;
 	}
-	w->leashed = heir_of(w)->leashed = 0;
+	w->leashed = 0;
 	if (worker_running(w)) {
 		heir_of(w)->heir_wait_ns = 0;
 		handover_begin(w, CAUSE_operator, "the operator wants it");
@@ -68,7 +68,7 @@ static bool enable(struct worker *w, char *words, size_t size)
 		return false;
 	}
 	w->disabled = false;
-	w->leashed = heir_of(w)->leashed = 0;
+	w->leashed = 0;
 	memset(w->life.failures, 0, sizeof w->life.failures);
 	worker_event(w, LIFE_START, CAUSE_operator);
 	say(words, size, "%s is being started", w->row->name);

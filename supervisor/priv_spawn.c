@@ -22,8 +22,8 @@
 enum {
 	CHANNEL_FD = 3,
 	/* Beyond the leash, which is SIGXCPU, it is SIGKILL. The kernel counts ticks, of 1 to 10 ms, and looks at the hard limit first: it
-	 * has to be two of the usual 4 ms further. */
-	RTTIME_HARD_MORE_US = 8000,
+	 * has to be three of the longest further, or a worker's end has no cause. */
+	RTTIME_HARD_MORE_US = 30000,
 	NICE_LIMIT = 40, /* nice -20: where real-time priority is refused */
 	MEMLOCK_BYTES = 1 << 20,
 };

@@ -98,8 +98,12 @@ static void choose_samples(struct supervisor *s)
 	bool realtime = s->config.realtime, pinned = s->config.pin;
 	for (unsigned i = 0; i < s->workers_count; i++) {
 		const struct worker *w = &s->workers[i];
-		if (!(w->row->needs & WORKER_REALTIME) || can_do_without(w))
+		if (!(w->row->needs & WORKER_REALTIME))
 			continue;
+		if (can_do_without(w)) {
+			realtime = realtime && !w->leashed;
+			continue;
+		}
 		realtime = realtime && w->realtime;
 		pinned = pinned && w->pinned;
 	}

@@ -339,6 +339,12 @@ static void find_problems(const struct supervisor *s, struct problems *list)
 			problem(list, "%s is not running: %s", w->row->name, cause_words(w->life.cause));
 		else if (w->life.state != LIFE_RUNNING)
 			problem(list, "%s is %s", w->row->name, life_state_name(w->life.state));
+		if (w->leashed == LEASHED_MAX)
+			problem(list,
+				"%s has no real-time priority: its leash ended it before it ran; raise realtime_leash "
+				"in [worker %s], "
+				"or bulkhead restart %s",
+				w->row->name, w->row->name, w->row->name);
 		if (w->fd_difference > RECONCILE_TOLERANCE)
 			problem(list, "%s holds %" PRId64 " fds more than were lent to it", w->row->name,
 				w->fd_difference);

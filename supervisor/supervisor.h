@@ -48,6 +48,7 @@ enum {
 	HANGS_MS = 200,            /* a read of a target's memory takes microseconds */
 	BLAMED_MAX = 4,            /* targets that one quarantined worker can be hanging in */
 	SETTLE_MS = 2000,          /* how long a recording's first sample waits for the leases of what runs already */
+	LEASHED_MAX = 3,           /* ends by its real-time leash, before a worker gets a plain priority */
 	START_FAILURES_MAX = 2, /* of one worker, before a recording that has not begun gives up: waits are long then */
 	RECONCILE_MS = 5000,    /* between two comparisons of the ledger with /proc/WORKER/fd */
 	RECONCILE_TOLERANCE = 48, /* fds under way: lent and not yet received, closed and not yet released */
@@ -148,7 +149,7 @@ struct worker {
 	int64_t fd_difference; /* of the last reconciliation: found - booked; tolerated while small */
 	enum lane_away away;   /* of a runtime's reader: who has its processes meanwhile */
 	bool disabled;         /* by the operator: not started again until enabled */
-	unsigned leashed;      /* how often in a row its real-time leash ended it before it ran */
+	unsigned leashed;      /* of a post: how often in a row its real-time leash ended it before it ran */
 	uint64_t sheds;        /* how often it was asked to drop its caches */
 	int64_t gone_ns,
 		recovery_ns;   /* when the last incarnation ended, and how long until the next had all that it needs */
@@ -340,6 +341,7 @@ bool workers_ended(const struct supervisor *s);
 /* The heir's process moves to the post that its predecessor has left. */
 void worker_succeed(struct worker *post, struct worker *heir);
 struct worker *heir_of(struct worker *post);
+struct worker *post_of(const struct worker *w); /* of an heir; of a post itself */
 bool is_heir(const struct worker *w);
 uint32_t threads_allowed(const struct worker *w);
 bool pid_is_ours(const struct supervisor *s, int64_t pid);

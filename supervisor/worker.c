@@ -72,19 +72,24 @@ uint32_t threads_allowed(const struct worker *w)
 }
 
 /* A machine that is so slow that starting takes longer than the leash is would never have this worker: it reads with a plain priority then,
- * as where real-time priority is refused, until the operator restarts it. */
-enum { LEASHED_MAX = 3 };
-
-static void note_leash(struct worker *w, enum cause cause)
+ * until the operator restarts it. Where that is so before profiling begins, samples carry more of the stack (choose_samples); later, more
+ * of them are `moved`. The count is that of the post, for its heirs too. */
+static void note_leash(const struct worker *w, enum cause cause)
 {
-	if (w->life.state == LIFE_RUNNING && w->leashed < LEASHED_MAX)
-		w->leashed = 0;
+	unsigned *leashed = &post_of(w)->leashed;
 	if (w->life.state != LIFE_STARTING || w->life.sentence != CAUSE_none || cause != CAUSE_cpu ||
-		!(w->row->needs & WORKER_REALTIME) || w->leashed == LEASHED_MAX || ++w->leashed < LEASHED_MAX)
+		!(w->row->needs & WORKER_REALTIME) || *leashed == LEASHED_MAX || ++*leashed < LEASHED_MAX)
 		return;
 	log_warn("%s: its real-time leash of %lld ms ended it %d times before it ran: it runs without that priority "
 		 "from now on; raise realtime_leash in [worker %s]",
 		w->row->name, (long long)(w->budget->realtime_leash_ns / NS_PER_MS), LEASHED_MAX, w->row->name);
+}
+
+static void forgive_leash(const struct worker *w)
+{
+	unsigned *leashed = &post_of(w)->leashed;
+	if (*leashed < LEASHED_MAX)
+		*leashed = 0;
 }
 
 static struct spawn plan(const struct worker *w, const char *path, const char *name, int channel)
@@ -99,7 +104,7 @@ static struct spawn plan(const struct worker *w, const char *path, const char *n
 		.uid = w->supervisor->config.uid_base + row->uid,
 		.channel = channel,
 		.namespaces = row->needs & WORKER_PRIVILEGED ? 0 : NAMESPACE_ALL,
-		.realtime = realtime && w->supervisor->config.realtime && w->leashed < LEASHED_MAX,
+		.realtime = realtime && w->supervisor->config.realtime && post_of(w)->leashed < LEASHED_MAX,
 		.leash_ns = b->realtime_leash_ns,
 		.nofile = b->fds,
 		.threads = (uint64_t)threads_allowed(w) * SAME_USER_MAX,
@@ -208,6 +213,7 @@ static void begin(struct life *life)
 {
 	struct worker *w = worker_of(life);
 	log_debug("%s: locked down, verified", w->row->name);
+	forgive_leash(w);
 	if (is_heir(w)) {
 		handover_standby(w);
 		return;
@@ -529,6 +535,11 @@ void workers_init(struct supervisor *s)
 bool is_heir(const struct worker *w)
 {
 	return w->life.heir;
+}
+
+struct worker *post_of(const struct worker *w)
+{
+	return &w->supervisor->workers[w->index];
 }
 
 struct worker *heir_of(struct worker *post)

@@ -176,7 +176,9 @@ def test_a_leash_too_short_to_start_in_ends_in_a_plain_priority(directory: Path,
     with show_log(one), one.start(ready=False):
         row = wait_for(lambda: answers(one) and (row := one.worker("native"))["state"] == "running" and row, "it to run")
         assert not row["realtime"] and row["restarts"] == 3 and row["last_cause"] == "cpu", (row, one.log()[-2000:])
-        assert one.worker("sampler")["realtime"] and not one.status()["realtime"]
+        status = wait_for(lambda: (status := one.status()) and not status["realtime"] and status, "it to be said")
+        assert any("native has no real-time priority" in text for text in status["problems"]), status["problems"]
+        assert one.worker("sampler")["realtime"]
         assert one.log().count("raise realtime_leash in [worker native]") == 1, one.log()[-2000:]
         replace_with_the_real_one(libexec, "native")
         command = [str(harness.BULKHEAD), "restart", "--socket", str(one.runtime / "status.sock"), "native"]
