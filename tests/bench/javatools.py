@@ -105,12 +105,3 @@ def flight_recorder(jvm: jvms.Jvm, pid: int) -> Iterator[None]:
 def wait_until_compiled(pid: int) -> None:
     """By then what is hot has been compiled for good."""
     harness.wait_for(lambda: harness.cpu_seconds(pid) >= WARM_SECONDS, f"process {pid} to be warm", 120)
-
-
-def cpu_ns(pid: int) -> int:
-    """Of all threads that there are now."""
-    total = 0
-    for task in Path(f"/proc/{pid}/task").glob("*/schedstat"):
-        with contextlib.suppress(OSError):
-            total += int(task.read_text().split()[0])
-    return total
