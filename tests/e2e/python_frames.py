@@ -16,8 +16,8 @@ def wait():
         frame = frame.f_back
     runtime = ctypes.addressof(ctypes.c_char.in_dll(ctypes.pythonapi, '_PyRuntime'))
     out = '%d %d\n' % (runtime, sys.version_info[1]) + '\n'.join(lines) + '\n\n'
-    sys.stdout.buffer.write(out.encode())
-    sys.stdout.buffer.flush(), sys.stdin.read()  # one line: whoever reads the frames may come between
+    # one line: whoever reads the frames may come between; what is longer than a buffer is written before it is flushed
+    sys.stdout.buffer.write(out.encode()), sys.stdout.buffer.flush(), sys.stdin.read()
 
 
 wait_line = wait.__code__.co_firstlineno + 13
