@@ -336,7 +336,7 @@ static void *run(void *argument)
 		}
 		position += (uint32_t)n;
 		uint64_t used = atomic_load_explicit(&w->head, memory_order_relaxed) - atomic_load(&w->tail);
-		if (is_urgent(w->record.sample.head.type) || w->teaches || used > RING_BYTES / 8)
+		if (is_urgent(w->record.sample.head.type) || w->teaches || used > RING_BYTES / 4)
 			ring_bell(w, ring_urgent);
 		atomic_thread_fence(memory_order_seq_cst); /* as in windows_doze */
 		if (atomic_load(&dozing) && atomic_exchange(&dozing, false))
