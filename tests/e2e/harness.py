@@ -251,8 +251,12 @@ def cpu_seconds(pid: int) -> float:
 
 
 def wait_until_warm(pid: int, seconds: float = 0.05) -> None:
-    """Past its start: the loader and libc have done their part."""
-    wait_for(lambda: cpu_seconds(pid) >= seconds, f"process {pid} to run for {seconds} s")
+    """Past its start: the loader and libc have done their part. A machine that does not let it run says nothing of us."""
+    try:
+        wait_for(lambda: cpu_seconds(pid) >= seconds, f"process {pid} to run for {seconds} s")
+    except AssertionError as error:
+        share(not alive(pid), error)
+        raise
 
 
 def children(pid: int) -> list[int]:
