@@ -28,7 +28,7 @@ STEPS = 40
 THREADS = 300
 YIELD = 0.99
 YIELD_OF_ONE = 0.96  # one shape alone: with a few hundred samples each miss is a third of a hundredth
-MOST_LATE = 0.2  # who else has the CPUs decides that
+MOST_LATE = 0.1  # on a shared machine
 # Methods that are new all the time have no name when garbage was collected before it could be read: on a busy machine, often.
 MOST_LATE_OF_NEW_METHODS = 0.4
 SPINNERS = 20  # keep all CPUs busy
