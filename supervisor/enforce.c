@@ -71,6 +71,12 @@ static int64_t ran(const struct worker *w)
 	return t.tv_sec * NS_PER_S + t.tv_nsec;
 }
 
+static bool has_run_since(const struct worker *w, int64_t then_ns)
+{
+	int64_t ran_ns = ran(w);
+	return ran_ns < 0 || ran_ns != then_ns;
+}
+
 static int measure_memory(struct worker *w)
 {
 	struct measured *m = &w->measured;
@@ -86,12 +92,6 @@ static int measure_memory(struct worker *w)
 	return 0;
 }
 
-static bool may_have_grown(const struct worker *w)
-{
-	int64_t ran_ns = ran(w);
-	return ran_ns < 0 || ran_ns != w->measured.ran_ns;
-}
-
 /* True: it is near a limit. The limits change with the pressure; before it is told so, what it holds is looked at anew, since the kernel
  * may have taken some of it. */
 static bool enforce_memory(struct worker *w, int64_t now)
@@ -99,7 +99,7 @@ static bool enforce_memory(struct worker *w, int64_t now)
 	struct memory_limits limits = limits_of(w);
 	char why[96];
 	bool fine = budget_memory_step(&limits, w->measured.memory) == MEMORY_FINE;
-	if ((!fine || may_have_grown(w)) && measure_memory(w) < 0)
+	if ((!fine || has_run_since(w, w->measured.ran_ns)) && measure_memory(w) < 0)
 		return false;
 	enum memory_step step = budget_memory_step(&limits, w->measured.memory);
 	if (step != MEMORY_FINE)
@@ -180,9 +180,9 @@ static void measure(struct worker *w)
 {
 	struct measured *m = &w->measured;
 	struct usage_times times;
-	int64_t ran_ns = ran(w);
-	if (ran_ns >= 0 && ran_ns == m->ran_second_ns)
+	if (!has_run_since(w, m->ran_second_ns))
 		return;
+	int64_t ran_ns = ran(w);
 	int fds = usage_fds(w->pid);
 	if (usage_times(w->pid, &times) < 0)
 		return;
