@@ -515,6 +515,11 @@ class Service:
         os.kill(pid, signal.SIGKILL)
         return pid
 
+    def order(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A command of an operator."""
+        command = [str(BULKHEAD), words[0], "--socket", str(self.runtime / "status.sock"), *words[1:]]
+        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         assert self.process
         if self.process.poll() is None:

@@ -16,18 +16,13 @@ import harness
 import javaframes
 import jvms
 import pytest
-from harness import BULKHEAD, PATIENCE, Folded, Pprof, Service, check_conservation, check_profile_pair, running, share, wait_for
+from harness import PATIENCE, Folded, Pprof, Service, check_conservation, check_profile_pair, running, share, wait_for
 from javaframes import Sample
 
 HZ = 199
 SPLIT, ALTERNATING = "j_split", "j_alternating"  # other programs of the tests have the names of their scripts
 BUSY = 15  # samples of one process in one snapshot that are enough to say something of it
 WORKERS = ("opener", "sampler", "native", "merge", "python", "java")
-
-
-def order(one: Service, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [str(BULKHEAD), words[0], "--socket", str(one.runtime / "status.sock"), *words[1:]]
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -112,13 +107,13 @@ def test_disabled(service: Callable[..., Service], busy: int) -> None:
     """Its processes are native stacks then, under a frame that says why; enabled again, they have their frames back."""
     with service({"snapshot": {"interval": "1s", "frequency": HZ}}).start() as one:
         wait_java(one, busy)
-        assert order(one, "disable", "java").returncode == 0
+        assert one.order("disable", "java").returncode == 0
         wait_for(lambda: one.worker("java")["state"] == "disabled", "the Java worker to be disabled")
         files = one.wait_profiles(4)
         assert any("java" in text and "disabled" in text for text in one.status()["problems"])
         row = one.targets()[busy]
         assert row["lane"] == "native" and "disabled" in row["why"], row
-        assert order(one, "enable", "java").returncode == 0
+        assert one.order("enable", "java").returncode == 0
         one.wait_running("java")
         wait_java(one, busy)
         assert not one.targets()[busy]["why"]
@@ -152,7 +147,7 @@ def test_not_running(service: Callable[..., Service], busy: int, directory: Path
         status = one.status()
         assert not status["healthy"] and any("java" in text for text in status["problems"]), status["problems"]
         replace(harness.BIN / "bulkhead-java")
-        assert order(one, "restart", "java").returncode in (0, 1)  # 1: it is about to be started anyway
+        assert one.order("restart", "java").returncode in (0, 1)  # 1: it is about to be started anyway
         wait_java(one, busy)
         assert one.stop() == 0
     samples = [sample for path in files[-2:] for sample in samples_of(path, busy)]
@@ -167,7 +162,7 @@ def test_restart_by_order_costs_nothing(service: Callable[..., Service], busy: i
     with service({"snapshot": {"interval": "1s", "frequency": HZ}}).start() as one:
         wait_java(one, busy)
         old = one.wait_running("java")["java"]
-        assert order(one, "restart", "java").returncode == 0
+        assert one.order("restart", "java").returncode == 0
         one.wait_restarted("java", old)
         one.wait_profiles(3)
         assert one.stop() == 0

@@ -18,11 +18,6 @@ from harness import BULKHEAD, PATIENCE, Pprof, Service, check_conservation, chec
 WORKERS = ("opener", "sampler", "native", "merge")
 
 
-def order(one: Service, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [str(BULKHEAD), words[0], "--socket", str(one.runtime / "status.sock"), *words[1:]]
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
-
-
 @pytest.fixture
 def busy(workload: Callable[[str], Path]) -> Iterator[int]:
     """The pid of a program that never sleeps, beside others."""
@@ -75,7 +70,7 @@ def test_restart(service: Callable[..., Service], busy: int) -> None:
         one.wait_profiles(1)
         for name in WORKERS:
             before = one.worker(name)["pid"]
-            done = order(one, "restart", name)
+            done = one.order("restart", name)
             assert done.returncode == 0 and name in done.stdout, done
             wait_for(lambda: (row := one.worker(name))["pid"] not in (0, before) and row["state"] == "running", name)
             assert one.worker(name)["last_cause"] == "operator"
@@ -91,7 +86,7 @@ def test_successor_that_stands_by_for_long_takes_over(service: Callable[..., Ser
         one.wait_profiles(1)
         before = one.worker("native")["pid"]
         os.kill(before, signal.SIGSTOP)
-        assert order(one, "restart", "native").returncode == 0
+        assert one.order("restart", "native").returncode == 0
         wait_for(lambda: (row := one.worker("native"))["pid"] not in (0, before) and row["state"] == "running", "native")
         row = one.worker("native")
         assert (row["restarts"], row["recycles"]) == (1, 1), f"{row}\n{one.log()}"
@@ -102,16 +97,16 @@ def test_disabled_worker_is_named_in_the_profile(service: Callable[..., Service]
     """Each sample of the time without the native worker is there, by process, under a frame that says why."""
     with service({"snapshot": {"interval": "1s"}}).start() as one:
         one.wait_profiles(1)
-        done = order(one, "disable", "native")
+        done = one.order("disable", "native")
         assert done.returncode == 0, done
         wait_for(lambda: one.worker("native")["state"] == "disabled", "the native worker to be disabled")
         time.sleep(0.2)
         files = one.wait_profiles(3)
         assert any("disabled" in text for text in one.status()["problems"])
-        assert order(one, "disable", "native").returncode == 1
-        assert order(one, "restart", "native").returncode == 1
+        assert one.order("disable", "native").returncode == 1
+        assert one.order("restart", "native").returncode == 1
         profile = Pprof.read(files[-1])
-        assert order(one, "enable", "native").returncode == 0
+        assert one.order("enable", "native").returncode == 0
         one.wait_running("native")
         after = one.wait_profiles(3)
         assert one.stop() == 0
@@ -132,7 +127,7 @@ def test_disabled_worker_is_named_in_the_profile(service: Callable[..., Service]
 def test_snapshot_now(service: Callable[..., Service], busy: int) -> None:
     with service({"snapshot": {"interval": "60s"}}).start() as one:
         wait_for(lambda: one.status()["snapshot"]["so_far"].get("taken", 0) > 40, "the first samples")
-        assert order(one, "snapshot").returncode == 0
+        assert one.order("snapshot").returncode == 0
         files = wait_for(one.profiles, "the file")
         assert check_profile_pair(files[0]).counters["taken"] > 30
         assert one.status()["snapshot"]["id"] == 2
@@ -143,10 +138,10 @@ def test_loglevel(service: Callable[..., Service]) -> None:
     with service({"snapshot": {"interval": "1s"}, "supervisor": {"log_level": "warning"}}).start() as one:
         one.wait_profiles(1)
         assert "snapshot 1:" not in one.log()
-        assert order(one, "loglevel", "info").returncode == 0
+        assert one.order("loglevel", "info").returncode == 0
         one.wait_profiles(2)
         assert re.search(r"snapshot \d+: \d+ samples", one.log())
-        done = order(one, "loglevel", "loud")
+        done = one.order("loglevel", "loud")
         assert done.returncode == 1 and "debug" in done.stderr, done
         assert one.stop() == 0
 
@@ -164,7 +159,7 @@ def test_loglevel(service: Callable[..., Service]) -> None:
 )
 def test_orders_that_make_no_sense(words: list[str], code: int, said: str, service: Callable[..., Service]) -> None:
     with service({"snapshot": {"interval": "1s"}}).start() as one:
-        done = order(one, *words)
+        done = one.order(*words)
         assert done.returncode == code and said in done.stderr, done
         assert all(one.worker(name)["restarts"] == 0 for name in WORKERS)
         assert one.stop() == 0
@@ -205,7 +200,7 @@ def test_failures_are_remembered_over_a_restart_of_the_supervisor(service: Calla
         one.stop(signal.SIGKILL)
         assert re.search(r"native signal \d", (one.runtime / "backoff").read_text())
         one.start(ready=False)
-        wait_for(lambda: order(one, "status").stdout, "an answer")  # the socket of the first one is still there
+        wait_for(lambda: one.order("status").stdout, "an answer")  # the socket of the first one is still there
         one.wait_running("native")
         assert now_ns() >= due, "it was started at once"
         assert one.stop() == 0

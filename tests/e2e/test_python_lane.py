@@ -16,7 +16,7 @@ import harness
 import interpreters
 import pyframes
 import pytest
-from harness import BULKHEAD, PATIENCE, Folded, Pprof, Service, check_conservation, check_profile_pair, running, share, wait_for
+from harness import PATIENCE, Folded, Pprof, Service, check_conservation, check_profile_pair, running, share, wait_for
 from interpreters import Place
 
 HZ = 199
@@ -29,11 +29,6 @@ MOST_LATE = 0.1
 # The rate is not to follow what else the machine does: the tests below count samples.
 STEADY: harness.Config = {"supervisor": {"pressure": "no"}}
 WORKERS = ("opener", "sampler", "native", "merge", "python")
-
-
-def order(one: Service, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [str(BULKHEAD), words[0], "--socket", str(one.runtime / "status.sock"), *words[1:]]
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
 
 
 @pytest.fixture
@@ -192,12 +187,12 @@ def test_disabled(service: Callable[..., Service], busy: int) -> None:
     """Its processes are native stacks then, under a frame that says why; enabled again, they have their frames back."""
     with service({"snapshot": {"interval": "1s", "frequency": HZ}, **STEADY}).start() as one:
         wait_python(one, busy)
-        assert order(one, "disable", "python").returncode == 0
+        assert one.order("disable", "python").returncode == 0
         wait_for(lambda: one.worker("python")["state"] == "disabled", "the Python worker to be disabled")
         files = one.wait_profiles(4)
         folded = of_the_last(files)
         assert any("python" in text and "disabled" in text for text in one.status()["problems"])
-        assert order(one, "enable", "python").returncode == 0
+        assert one.order("enable", "python").returncode == 0
         one.wait_running("python")
         wait_python(one, busy)
         assert one.stop() == 0
@@ -253,7 +248,7 @@ def test_not_running(service: Callable[..., Service], busy: int, directory: Path
         )
         folded = of_the_last(files)
         replace(libexec, harness.BIN / "bulkhead-python")
-        assert order(one, "restart", "python").returncode in (0, 1)  # 1: it is about to be started anyway
+        assert one.order("restart", "python").returncode in (0, 1)  # 1: it is about to be started anyway
         wait_python(one, busy)
         assert one.stop() == 0
     check_all(one)
@@ -274,7 +269,7 @@ def test_restart_by_order_costs_nothing(service: Callable[..., Service], busy: i
     with service({"snapshot": {"interval": "1s", "frequency": HZ}, **STEADY}).start() as one:
         wait_python(one, busy)
         old = one.wait_running("python")["python"]
-        assert order(one, "restart", "python").returncode == 0
+        assert one.order("restart", "python").returncode == 0
         one.wait_restarted("python", old)
         one.wait_profiles(3)
         assert one.stop() == 0
@@ -344,12 +339,12 @@ def test_targets_say_why_there_are_no_frames(
     """A disabled worker is a reason, in words."""
     with service({"snapshot": {"interval": "1s", "frequency": HZ}, **STEADY}).start() as one:
         wait_python(one, busy)
-        assert order(one, "disable", "python").returncode == 0
+        assert one.order("disable", "python").returncode == 0
         one.wait_profiles(3)
         row = one.targets()[busy]
         assert row["lane"] == "native" and "disabled" in row["why"], row
         assert [silent for silent in one.ask("--targets")["silent"] if silent["worker"] == "python" and "disabled" in silent["why"]]
-        assert order(one, "enable", "python").returncode == 0
+        assert one.order("enable", "python").returncode == 0
         wait_python(one, busy)
         assert not one.targets()[busy]["why"]
         assert one.stop() == 0
