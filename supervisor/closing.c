@@ -44,9 +44,12 @@ static void enter(struct supervisor *s, enum closing_stage stage, int64_t time_n
 	timer_set(&s->snapshots.closing_timer, time_ns, on_late, s);
 }
 
+/* One that waits for its next start gets it now: without its mark all others would miss the deadline, for nothing that they did. */
 static void send_mark(struct supervisor *s)
 {
 	struct worker *sampler = worker_of_party(s, PARTY_SAMPLER);
+	if (sampler->life.state == LIFE_BACKOFF)
+		worker_event(sampler, LIFE_START, CAUSE_none);
 	if (!worker_running(sampler))
 		return; /* its successor is told */
 	int r = channel_send(&sampler->channel, MSG_MARK, -1, s->snapshots.closing.id);
@@ -95,6 +98,7 @@ void closing_begin(struct supervisor *s)
 	all->closing.end_ns = all->current.start_ns = monotonic_ns();
 	all->closing.end_wall_ns = all->current.start_wall_ns = clock_ns(CLOCK_REALTIME);
 	follow_rate(s);
+	all->unmarked = false;
 	enter(s, CLOSING_MARKING, parts_time(s));
 	send_mark(s);
 }
@@ -192,9 +196,10 @@ static void cut(struct worker *w)
 {
 	struct supervisor *s = w->supervisor;
 	struct part *part = &s->snapshots.closing.parts[w->index];
-	part->missing = w->disabled                  ? cause_words(CAUSE_operator)
-			: life_has_process(&w->life) ? cause_words(CAUSE_deadline)
-						     : cause_words(w->life.cause);
+	part->missing = w->disabled                   ? cause_words(CAUSE_operator)
+			: !life_has_process(&w->life) ? cause_words(w->life.cause)
+			: s->snapshots.unmarked       ? "the sampler did not mark where it ends"
+						      : cause_words(CAUSE_deadline);
 	part->cut = true;
 	worker_fail(w, CAUSE_deadline, "its part of snapshot %" PRIu64 " is late", s->snapshots.closing.id);
 }
@@ -440,16 +445,18 @@ static void on_late(void *context)
 	all->rounds++;
 	switch (all->closing_stage) {
 	case CLOSING_MARKING:
-		if (lane_is_stuck(s)) {
+		if (worker_running(sampler) && lane_is_stuck(s)) {
 			cut_all(s);
 			return;
 		}
 		worker_fail(sampler, CAUSE_deadline, "its mark of snapshot %" PRIu64 " is late", all->closing.id);
 		if (all->rounds < MARK_ROUNDS) {
 			timer_set(&all->closing_timer, parts_time(s), on_late, s);
+			send_mark(s);
 			return;
 		}
 		/* No mark will cut the streams, so they are cut here, and their workers begin anew behind the cut. */
+		all->unmarked = true;
 		cut_all(s);
 		return;
 	case CLOSING_PARTS:

@@ -232,6 +232,7 @@ struct snapshots {
 	bool last; /* no further one is wanted */
 	bool settled[WORKERS_MAX],
 		introduced[WORKERS_MAX]; /* introduced: it was told of a process that it may understand */
+	bool unmarked;                   /* the sampler has put no mark behind the closing one */
 	bool merge_late;                 /* merge has missed a deadline of the closing one */
 	unsigned rounds;                 /* deadlines that the closing one has missed in this stage */
 	int64_t carried; /* samples of an earlier snapshot whose worker was late: they are in the next one */

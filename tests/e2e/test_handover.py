@@ -89,6 +89,22 @@ def test_other_worker_killed(name: str, service: Callable[..., Service], busy: N
     check_snapshots(one, 199)
 
 
+def test_a_sampler_that_waits_for_its_start_costs_the_others_nothing(service: Callable[..., Service], busy: None) -> None:
+    """It was killed so often that its next start is seconds away, and a snapshot ends: nobody else is killed for a mark that nobody made."""
+    with service({"snapshot": {"interval": "60s", "deadline": "3s"}, **STEADY}).start() as one:
+        bystanders = one.wait_running("opener", "native", "merge")
+        for _ in range(7):
+            one.wait_restarted("sampler", one.kill_worker("sampler"))
+        one.kill_worker("sampler")
+        wait_for(lambda: one.worker("sampler")["state"] == "backoff", "the sampler to wait")
+        assert one.order("snapshot").returncode == 0
+        (path,) = one.wait_profiles(1)
+        assert one.wait_running(*bystanders) == bystanders, "others restarted too"
+        assert one.stop() == 0
+    profile = check_profile_pair(path)
+    assert not profile.profile.missing(), profile.profile.missing()
+
+
 def test_merge_killed_while_it_writes(service: Callable[..., Service], busy: None) -> None:
     """Killed whenever it is seen to work: each snapshot's files are complete or not there."""
     with service({"snapshot": {"interval": "1s", "frequency": 199}, **STEADY}).start() as one:
