@@ -129,11 +129,19 @@ static int64_t cpu_allowed(const struct worker *w)
 }
 
 /* The kernel's own limit follows what was used, so that a worker that spins is ended even if we do not get to look. */
-static void move_cpu_limit(const struct worker *w)
+static void move_cpu_limit(struct worker *w)
 {
 	int64_t allowed = w->measured.cpu_ns + 2 * cpu_allowed(w);
 	struct rlimit limit = { (rlim_t)(allowed / NS_PER_S + 2), (rlim_t)(allowed / NS_PER_S + 4) };
-	(void)prlimit(w->pid, RLIMIT_CPU, &limit, NULL);
+	if (!prlimit(w->pid, RLIMIT_CPU, &limit, NULL))
+		w->measured.cpu_limit_ns = (int64_t)limit.rlim_cur * NS_PER_S;
+}
+
+bool enforce_cpu_spent(const struct worker *w)
+{
+	const int64_t tick_ns = NS_PER_S / 10; /* the kernel's clock for it is coarser, to be generous */
+	int64_t limit_ns = w->measured.cpu_limit_ns, ran_ns = ran(w);
+	return limit_ns && (ran_ns < 0 || ran_ns >= limit_ns - tick_ns);
 }
 
 static void enforce_cpu(struct worker *w, int64_t now)

@@ -23,6 +23,8 @@ void handover_begin(struct worker *w, enum cause cause, const char *why)
 	heir->heir_wait_ns = now + RETRY_MS * NS_PER_MS;
 	heir->life.sentence = CAUSE_none;
 	w->heir_cause = cause;
+	if (cause == CAUSE_lifetime)
+		w->leashed = 0; /* the machine may be faster by now */
 	worker_event(heir, LIFE_START, cause);
 }
 

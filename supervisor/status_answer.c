@@ -341,7 +341,8 @@ static void find_problems(const struct supervisor *s, struct problems *list)
 			problem(list, "%s is %s", w->row->name, life_state_name(w->life.state));
 		if (w->leashed == LEASHED_MAX)
 			problem(list,
-				"%s has no real-time priority: its leash ended it before it ran; raise realtime_leash "
+				"%s has no real-time priority: its leash ended it again and again; raise "
+				"realtime_leash "
 				"in [worker %s], "
 				"or bulkhead restart %s",
 				w->row->name, w->row->name, w->row->name);

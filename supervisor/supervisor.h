@@ -48,7 +48,7 @@ enum {
 	HANGS_MS = 200,            /* a read of a target's memory takes microseconds */
 	BLAMED_MAX = 4,            /* targets that one quarantined worker can be hanging in */
 	SETTLE_MS = 2000,          /* how long a recording's first sample waits for the leases of what runs already */
-	LEASHED_MAX = 3,           /* ends by its real-time leash, before a worker gets a plain priority */
+	LEASHED_MAX = 3,           /* ends by its real-time leash in a row, before a worker gets a plain priority */
 	START_FAILURES_MAX = 2, /* of one worker, before a recording that has not begun gives up: waits are long then */
 	RECONCILE_MS = 5000,    /* between two comparisons of the ledger with /proc/WORKER/fd */
 	RECONCILE_TOLERANCE = 48, /* fds under way: lent and not yet received, closed and not yet released */
@@ -108,6 +108,7 @@ struct measured {
 	uint64_t memory_most;          /* of this incarnation */
 	uint32_t threads;
 	int64_t cpu_ns;                         /* used in all */
+	int64_t cpu_limit_ns;                   /* RLIMIT_CPU; 0: none */
 	int64_t window_began_ns, window_cpu_ns; /* of the present CPU window */
 	uint32_t cpu_percent;                   /* of one CPU, in the last whole window */
 	int64_t lag_since_ns;                   /* 0: its lane is not nearly full */
@@ -149,7 +150,7 @@ struct worker {
 	int64_t fd_difference; /* of the last reconciliation: found - booked; tolerated while small */
 	enum lane_away away;   /* of a runtime's reader: who has its processes meanwhile */
 	bool disabled;         /* by the operator: not started again until enabled */
-	unsigned leashed;      /* of a post: how often in a row its real-time leash ended it before it ran */
+	unsigned leashed;      /* of a post: how often in a row its real-time leash ended it */
 	uint64_t sheds;        /* how often it was asked to drop its caches */
 	int64_t gone_ns,
 		recovery_ns;   /* when the last incarnation ended, and how long until the next had all that it needs */
@@ -349,8 +350,9 @@ bool pid_is_ours(const struct supervisor *s, int64_t pid);
 
 /* enforce.c: budgets, measured and acted upon */
 void enforce_start(struct supervisor *s);
-void enforce_begin(struct worker *w); /* a new process */
-void enforce_end(struct worker *w);   /* it has left its post */
+void enforce_begin(struct worker *w);           /* a new process */
+void enforce_end(struct worker *w);             /* it has left its post */
+bool enforce_cpu_spent(const struct worker *w); /* of one that ends by SIGXCPU: it was RLIMIT_CPU */
 
 /* handover.c: a planned recycle; the successor is there before the predecessor goes */
 void handover_begin(struct worker *w, enum cause cause, const char *why);

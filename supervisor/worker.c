@@ -71,25 +71,22 @@ uint32_t threads_allowed(const struct worker *w)
 	return w->budget->processes + (w->row->needs & WORKER_REALTIME ? w->supervisor->lane_cpus : 0);
 }
 
-/* A machine that is so slow that starting takes longer than the leash is would never have this worker: it reads with a plain priority then,
- * until the operator restarts it. Where that is so before profiling begins, samples carry more of the stack (choose_samples); later, more
- * of them are `moved`. The count is that of the post, for its heirs too. */
-static void note_leash(const struct worker *w, enum cause cause)
+/* On a machine that is very slow an honest worker meets its leash over and over, and one that has lost its way does on any: it reads with
+ * a plain priority then, until the operator restarts it or its planned life is over. Where that is so before profiling begins, samples carry
+ * more of the stack (choose_samples); later, more of them are `moved`. The count is that of the post, for its heirs too. */
+static void note_leash(const struct worker *w)
 {
+	const struct life *life = &w->life;
 	unsigned *leashed = &post_of(w)->leashed;
-	if (w->life.state != LIFE_STARTING || w->life.sentence != CAUSE_none || cause != CAUSE_cpu ||
-		!(w->row->needs & WORKER_REALTIME) || *leashed == LEASHED_MAX || ++*leashed < LEASHED_MAX)
+	if (*leashed == LEASHED_MAX)
 		return;
-	log_warn("%s: its real-time leash of %lld ms ended it %d times before it ran: it runs without that priority "
-		 "from now on; raise realtime_leash in [worker %s]",
-		w->row->name, (long long)(w->budget->realtime_leash_ns / NS_PER_MS), LEASHED_MAX, w->row->name);
-}
-
-static void forgive_leash(const struct worker *w)
-{
-	unsigned *leashed = &post_of(w)->leashed;
-	if (*leashed < LEASHED_MAX)
+	if (life->worked && monotonic_ns() - life->born_ns >= w->supervisor->config.backoff_forget_ns)
 		*leashed = 0;
+	if (++*leashed < LEASHED_MAX)
+		return;
+	log_warn("%s: its real-time leash of %lld ms ended it %d times in a row: it runs without that priority from "
+		 "now on; raise realtime_leash in [worker %s]",
+		w->row->name, (long long)(w->budget->realtime_leash_ns / NS_PER_MS), LEASHED_MAX, w->row->name);
 }
 
 static struct spawn plan(const struct worker *w, const char *path, const char *name, int channel)
@@ -213,7 +210,6 @@ static void begin(struct life *life)
 {
 	struct worker *w = worker_of(life);
 	log_debug("%s: locked down, verified", w->row->name);
-	forgive_leash(w);
 	if (is_heir(w)) {
 		handover_standby(w);
 		return;
@@ -395,6 +391,14 @@ static enum cause cause_of_signal(const struct worker *w, int number)
 	return number == SIGXCPU ? CAUSE_cpu : number == SIGXFSZ ? CAUSE_output : CAUSE_signal;
 }
 
+/* The kernel says the same of RLIMIT_CPU and of RLIMIT_RTTIME. */
+static enum cause cause_of_end(const struct worker *w, const siginfo_t *end)
+{
+	enum cause cause =
+		end->si_code == CLD_EXITED ? cause_of_exit(end->si_status) : cause_of_signal(w, end->si_status);
+	return cause == CAUSE_cpu && w->row->needs & WORKER_REALTIME && !enforce_cpu_spent(w) ? CAUSE_leash : cause;
+}
+
 /* A worker that dies for the same cause over and over says so now and then, and how often in between. */
 static bool may_say(struct worker *w, enum cause cause)
 {
@@ -410,7 +414,7 @@ static bool may_say(struct worker *w, enum cause cause)
 	return true;
 }
 
-static void log_end(const struct worker *w, const siginfo_t *end)
+static void log_end(const struct worker *w, const siginfo_t *end, enum cause cause)
 {
 	enum log_level level = w->life.wanted && w->life.state != LIFE_DRAINING ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG;
 	const char *step = end->si_code == CLD_EXITED ? spawn_step_failed(end->si_status) : NULL;
@@ -419,7 +423,8 @@ static void log_end(const struct worker *w, const siginfo_t *end)
 	if (step)
 		log_at(level, "%s: could not be started: %s", w->row->name, step);
 	else if (end->si_code == CLD_EXITED)
-		log_at(level, "%s: exited with code %d", w->row->name, end->si_status);
+		log_at(level, "%s: exited with code %d%s%s", w->row->name, end->si_status,
+			cause == CAUSE_exit ? "" : ": ", cause == CAUSE_exit ? "" : cause_words(cause));
 	else if (end->si_status == SIGSYS)
 		log_at(level, "%s: killed by signal %d: it made a system call that its filter forbids", w->row->name,
 			end->si_status);
@@ -440,10 +445,11 @@ static void on_ended(void *context, short what)
 	if (w->life.sentence == CAUSE_sandbox &&
 		(end.si_code == CLD_EXITED || end.si_status != SIGKILL || w->sandbox.seccomp == SECCOMP_DEAD))
 		w->life.sentence = CAUSE_none;
-	enum cause cause = end.si_code == CLD_EXITED ? cause_of_exit(end.si_status) : cause_of_signal(w, end.si_status);
+	enum cause cause = cause_of_end(w, &end);
 	if (w->life.sentence != CAUSE_none || may_say(w, cause))
-		log_end(w, &end);
-	note_leash(w, cause);
+		log_end(w, &end, cause);
+	if (w->life.sentence == CAUSE_none && cause == CAUSE_leash)
+		note_leash(w);
 	worker_event(w, LIFE_GONE, cause);
 }
 

@@ -37,6 +37,7 @@ CONTROLLERS = ("cpu", "memory", "pids")
 PATIENCE = 40.0
 DEADLINE = "20s"
 CHECK_SECONDS = 90
+LEASH = "".join(f"[worker {name}]\nrealtime_leash = 200ms\n" for name in WORKERS if name != "merge")
 
 Check = Callable[[], None]
 CHECKS: list[Check] = []
@@ -75,9 +76,8 @@ def unit(name: str) -> str:
 def serve(interval: str = "3s", more: str = "") -> None:
     """The service, freshly started, with snapshots of this length, and more lines of configuration."""
     CONFIG.parent.mkdir(exist_ok=True)
-    leash = "".join(f"[worker {name}]\nrealtime_leash = 200ms\n" for name in WORKERS if name != "merge")  # an emulator is slow
     CONFIG.write_text(
-        f"[snapshot]\ninterval = {interval}\nfrequency = 99\ndeadline = {DEADLINE}\n[output]\nformats = pprof folded\n{leash}{more}"
+        f"[snapshot]\ninterval = {interval}\nfrequency = 99\ndeadline = {DEADLINE}\n[output]\nformats = pprof folded\n{LEASH}{more}"
     )
     CONFIG.chmod(0o600)
     run("systemctl", "reset-failed", UNIT)

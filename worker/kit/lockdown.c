@@ -1,5 +1,8 @@
 #include "kit/lockdown.h"
 
+#include "common/clock.h"
+#include "kit/kit.h"
+
 #include <errno.h>
 #include <grp.h>
 #include <linux/securebits.h>
@@ -70,13 +73,17 @@ static unsigned landlock(void)
 	return r ? 0 : (unsigned)abi;
 }
 
+/* A reader is at real-time priority by now, and on a leash. */
 const char *lockdown(uid_t uid, unsigned *ret_landlock_abi)
 {
+	int64_t rested_ns = monotonic_ns();
 	empty_root();
+	kit_breathe(&rested_ns);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		return "no-new-privileges";
 	if (drop_bounding_set())
 		return "bounding set";
+	kit_breathe(&rested_ns);
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
 		return "ambient capabilities";
 	if (prctl(PR_SET_SECUREBITS,
@@ -94,6 +101,7 @@ const char *lockdown(uid_t uid, unsigned *ret_landlock_abi)
 	}
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
 		return "not dumpable";
+	kit_breathe(&rested_ns);
 	/* The change of user cleared it. The supervisor may have died in between: then the channel is at its end. */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0))
 		return "parent-death signal";
