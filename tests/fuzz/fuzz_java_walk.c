@@ -1,5 +1,5 @@
 /* The walk over a virtual machine's code, and the names of what it found, in a process whose whole memory is the fuzzer's: code heap, its map,
- * code, methods and stack. The first byte chooses the release, the next ones the registers. */
+ * code, methods, stack, and the objects in which a virtual thread's frames are. The first byte chooses the release, the next ones the registers. */
 #include "../unit/java_image.h"
 #include "java/java.h"
 #include "kit/regs.h"
@@ -32,8 +32,13 @@ static int find_code(void *context, uint64_t pc, struct unwind_code *ret)
 	return 0;
 }
 
+static uint8_t captured[JAVA_CAPTURE_BYTES + JAVA_CHUNKS_BYTES];
+static size_t ncaptured;
+
 static int step(const struct unwind_env *env, struct unwind_made *made)
 {
+	made->captured = captured;
+	made->captured_bytes = ncaptured;
 	return java_step_made(&target, env, made);
 }
 
@@ -48,6 +53,10 @@ static void look(struct java_image *image, const uint8_t *data, size_t size)
 	for (size_t i = 0; i < REG_COUNT; i++)
 		regs.r[i] = BASE + (regs.r[i] & (MOST - 1));
 	regs.r[REG_SP] = STACK + (regs.r[REG_SP] & 0x1f8);
+	const struct java_process *p = atomic_load(&target.runtime);
+	uint64_t sp = regs.r[REG_SP];
+	ncaptured = JAVA_CAPTURE_BYTES + java_chunk_copy(&p->vm.chunks, &p->vm.memory, sp, image->bytes + (sp - BASE),
+						 BASE + MOST - sp, captured + JAVA_CAPTURE_BYTES, JAVA_CHUNKS_BYTES);
 	size_t n = unwind(&env, &regs, frames, UNWIND_MAX_FRAMES, &end);
 	if (!n || n > UNWIND_MAX_FRAMES)
 		abort();
@@ -78,8 +87,24 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	p.vm.memory = java_image_memory(&image);
 	p.vm.heaps = (struct java_heaps) { 1, { { HEAP, HEAP_END, BASE, SHIFT } } };
 	p.vm.call_stub_return = HEAP + 0x100;
-	p.vm.continuation_return = data[0] & 2 ? HEAP + 0x200 : 0;
 	atomic_store(&p.collections, BASE + 64);
+	if (data[0] & 2) /* else it is learned, if the walk meets a barrier */
+		p.vm.chunks = (struct java_chunks) { .barrier = HEAP + 0x200,
+			.klass = 8,
+			.tail = 12,
+			.parent = 28,
+			.sp = 16,
+			.size = 20,
+			.bottom = 24,
+			.frames = 32,
+			.arguments = data[0] & 4,
+			.oop_base = BASE,
+			.oop_shift = 3,
+			.oop_bytes = data[0] & 8 ? 8 : 4 };
+	atomic_store(&p.vm.knows_chunks, data[0] & 2);
+	static const enum java_field variables[] = { JAVA_class_base, JAVA_class_shift, JAVA_oop_base, JAVA_oop_shift };
+	for (size_t i = 0; i < sizeof variables / sizeof *variables; i++)
+		p.vm.layout.of[variables[i]] = (struct java_value) { true, i & 1 ? 4 : 8, BASE + 0x80 + i * 8 };
 	atomic_store(&target.runtime, &p);
 	look(&image, data + 1, size - 1);
 	bytes[size / 2]++; /* a process that goes on */

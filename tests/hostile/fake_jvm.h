@@ -78,7 +78,7 @@ struct constant_row {
 
 static char *arena, *next, *code, *code_next, *segmap;
 static char *heaps, *heap, *leaf, *outer, *stub, *leaf_method, *leaf_const, *leaf_pool, *leaf_klass, *leaf_name;
-static void *heaps_static, *call_stub_return, *continuation_return;
+static void *heaps_static, *call_stub_return;
 static const char *release = VERSION == 17 ? "17.0.99+1-fake" : "25.0.99+1-fake";
 static int32_t major = VERSION;
 static struct struct_row *structs;
@@ -128,7 +128,6 @@ static const struct struct_row honest_structs[] = {
 	}
 	STATIC("CodeCache", "_heaps", "GrowableArray<CodeHeap*>*", &heaps_static),
 	STATIC("StubRoutines", "_call_stub_return_address", "address", &call_stub_return),
-	STATIC("ContinuationEntry", "_return_pc", "address", &continuation_return),
 	STATIC("Abstract_VM_Version", "_s_vm_release", "const char*", &release),
 	STATIC("Abstract_VM_Version", "_vm_major_version", "int", &major),
 	AT("GrowableArrayBase", "_len", "int", ARRAY_len),

@@ -57,7 +57,8 @@ static const struct java_said java_says_both[] = { { JAVA_array_length, 4, 0 }, 
 	{ JAVA_pool_holder, 8, 24 }, { JAVA_pool_length, 4, 60 }, { JAVA_pool_source, 2, 54 },
 	{ JAVA_klass_name, 8, 24 }, { JAVA_symbol_length, 2, 4 }, { JAVA_symbol_body, 8, 6 },
 	{ JAVA_sizeof_pool, 8, 72 }, { JAVA_constant_call_wrapper, 4, (uint64_t)-6 }, { JAVA_constant_has_lines, 4, 1 },
-	{ JAVA_collections, 4, 64 } };
+	{ JAVA_collections, 4, 64 }, { JAVA_klass_super, 8, 32 }, { JAVA_klass_layout, 4, 8 },
+	{ JAVA_klass_fields, 8, 40 }, { JAVA_klass_constants, 8, 48 }, { JAVA_oop_class, 4, 8 } };
 static const struct java_said java_says_17[] = { { JAVA_heap_memory, 8, 8 }, { JAVA_heap_segments, 8, 120 },
 	{ JAVA_heap_shift, 4, 256 }, { JAVA_blob_name, 8, 96 }, { JAVA_blob_size, 4, 12 },
 	{ JAVA_blob_frame_size, 4, 28 }, { JAVA_blob_frame_complete, 4, 20 }, { JAVA_blob_data_offset, 4, 24 },

@@ -112,7 +112,7 @@ static struct stepped step(struct machine *m, bool exact, uint64_t pc, uint64_t 
 	s.regs.r[REG_PC] = pc;
 	s.regs.r[REG_SP] = sp;
 	s.regs.r[REG_FP] = fp;
-	struct unwind_made made = { &s.regs, 0, exact };
+	struct unwind_made made = { .regs = &s.regs, .exact = exact };
 	s.r = java_step(&m->vm, &env, &made, &s.note, &s.trouble);
 	return s;
 }
@@ -263,7 +263,7 @@ static enum counter outcome_of(const uint8_t *then)
 	const struct unwind_env env = { &m.image, read_stack, no_code, NULL };
 	const struct unwind_frame frame = { .pc = m.compiled + CODE + 200, .sp = STACK, .made = true };
 	const struct native_stack stack = { &target, &frame, 1, true, NULL };
-	struct unwind_made made = { &regs, 0, false };
+	struct unwind_made made = { .regs = &regs };
 	uint32_t ids[8];
 	struct mixed out = { ids, 0, 8, COUNTER_complete };
 	const char *words = NULL;
@@ -277,6 +277,57 @@ static enum counter outcome_of(const uint8_t *then)
 	m.vm = p.vm;
 	finish(&m);
 	return out.outcome;
+}
+
+/* Two compiled frames and an interpreted one that are in the heap, between the barrier and the carrier. */
+static void frames_in_the_heap_are_walked_where_they_were_copied(void **state)
+{
+	enum { AT = 0x600000, WORDS = 40 };
+	struct machine m;
+	(void)state;
+	make(&m);
+	uint64_t barrier = put_blob(&m, 3, "StubRoutines (continuation stubs)", 0) + CODE + 50;
+	uint64_t pc = m.compiled + CODE + 200, interpreted = m.interpreter + CODE + 300,
+		 carrier = m.compiled + CODE + 400;
+	uint8_t captured[JAVA_CAPTURE_BYTES + sizeof(struct java_chunk) + WORDS * 8] = { 0 };
+	struct java_chunk chunk = { STACK + 0x108, AT + 16, AT + 34 * 8, WORDS * 8 };
+	uint64_t words[WORDS] = { 0 };
+	/* The carrier's frame, as it is found behind the ContinuationEntry. */
+	java_image_word(&m.image, STACK + 0x108 + 7 * 8, STACK + 0x800);
+	java_image_put(&m.image, carrier - 5, "\xe8\0\0\0\0", 5);
+	java_image_word(&m.image, STACK + 0x108 + 8 * 8, carrier);
+	words[1] = pc; /* the innermost; its frame is 6 words */
+	words[2 + 4] = 26 - 6;
+	words[2 + 5] = interpreted; /* its record is at the 26th word, that far from where that is kept */
+	words[26 - 3] = METHOD;
+	words[26 - 8] = METHOD + 0x100 + 48 + 7;
+	words[26 - 1] = 28 - 26;
+	words[27] = pc;
+	words[28 + 4] = 0;
+	words[28 + 5] = barrier;
+	memcpy(captured + JAVA_CAPTURE_BYTES, &chunk, sizeof chunk);
+	memcpy(captured + JAVA_CAPTURE_BYTES + sizeof chunk, words, sizeof words);
+	const struct unwind_env env = { &m.image, read_stack, no_code, NULL };
+	struct stepped s = { .regs = { .known = (1ULL << REG_COUNT) - 1 } };
+	struct unwind_made made = { .regs = &s.regs, .captured = captured, .captured_bytes = sizeof captured };
+	s.regs.r[REG_PC] = barrier;
+	s.regs.r[REG_SP] = STACK + 0x108;
+	m.vm.sample = 1;
+	s.r = java_step(&m.vm, &env, &made, &s.note, &s.trouble);
+	assert_caller(&s, pc, AT + 16, 0);
+	assert_true(made.switched);
+	assert_int_equal(s.note.kind, JAVA_NOTE_FETCHED);
+	s.r = java_step(&m.vm, &env, &made, &s.note, &s.trouble);
+	assert_caller(&s, interpreted, AT + 8 * 8, AT + 26 * 8);
+	assert_false(made.switched);
+	s.r = java_step(&m.vm, &env, &made, &s.note, &s.trouble);
+	assert_int_equal(s.note.kind, JAVA_NOTE_INTERPRETED);
+	assert_int_equal(s.note.bci, 7);
+	assert_caller(&s, pc, AT + 28 * 8, 0);
+	s.r = java_step(&m.vm, &env, &made, &s.note, &s.trouble);
+	assert_caller(&s, carrier, STACK + 0x108 + 9 * 8, STACK + 0x800);
+	assert_true(made.switched);
+	finish(&m);
 }
 
 /* The sample is from long before its names are read: they are its own as long as nothing was collected in between. */
@@ -299,6 +350,7 @@ int main(void)
 		cmocka_unit_test(the_call_stub_gives_the_callers_registers_back),
 		cmocka_unit_test(code_that_is_no_longer_there_is_torn),
 		cmocka_unit_test(code_that_has_been_replaced_is_noticed),
+		cmocka_unit_test(frames_in_the_heap_are_walked_where_they_were_copied),
 		cmocka_unit_test(a_name_read_behind_a_collection_is_late),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

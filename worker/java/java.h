@@ -11,7 +11,8 @@
  *   code.c      code heaps, blobs, and what is inlined where
  *   method.c, lines.c   names and lines
  *   step.c      from one frame to its caller; x86.c: whether a frame stands, by the instructions around
- *   capture.c   the frozen window: how many collections there were
+ *   continuation.c   frames of virtual threads that are in the heap
+ *   capture.c   the frozen window: how many collections there were, and those frames
  *   mix.c       one sample's frames */
 #ifndef JAVA_JAVA_H
 #define JAVA_JAVA_H
@@ -28,7 +29,6 @@
 #include <stdint.h>
 
 enum {
-	JAVA_CAPTURE_BYTES = 4, /* the number of garbage collections (unsigned int) */
 	JAVA_FRAMES_MAX = 1024, /* of one stack, beside the kernel's */
 	JAVA_READS_MAX =
 		32 *

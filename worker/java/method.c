@@ -9,9 +9,9 @@ enum {
 	POOL_TAGS = 1, /* the lowest bit of a slot: the class is not resolved yet */
 };
 
-static uint64_t slot_of(const struct java_method *m, const struct java_layout *l, uint16_t index)
+static uint64_t slot_of(const struct java_layout *l, uint64_t pool, uint16_t index)
 {
-	return m->pool + l->of[JAVA_sizeof_pool].value + index * 8ULL;
+	return pool + l->of[JAVA_sizeof_pool].value + index * 8ULL;
 }
 
 /* Up to 12: _refcount, _length, _identity_hash, of 16 bits each (oops/symbol.hpp); later the count and the hash in one, then the length. */
@@ -35,7 +35,7 @@ static int find_symbols(struct java_method *m, const struct java_layout *l, cons
 	if (!holder || holder % 8 || !m->name_index || m->name_index >= (uint32_t)java_get(l, JAVA_pool_length, pool))
 		return -EINVAL;
 	r = java_get_at(l, memory, JAVA_klass_name, holder, &m->class_symbol);
-	r = r ? r : java_read_word(memory, slot_of(m, l, m->name_index), &slot);
+	r = r ? r : java_read_word(memory, slot_of(l, m->pool, m->name_index), &slot);
 	if (r)
 		return r;
 	m->name_symbol = slot & ~(uint64_t)POOL_TAGS;
@@ -65,9 +65,7 @@ int java_method_head(
 	return r;
 }
 
-/* The bytes of a Symbol, cut: how many, or -errno. */
-static int read_symbol(
-	const struct java_layout *l, const struct java_memory *memory, uint64_t symbol, char *out, size_t size)
+int java_symbol(const struct java_layout *l, const struct java_memory *memory, uint64_t symbol, char *out, size_t size)
 {
 	uint8_t head[64];
 	uint64_t body = l->of[JAVA_symbol_body].value;
@@ -80,14 +78,15 @@ static int read_symbol(
 	return r ? r : (int)n;
 }
 
-static int read_pool_symbol(const struct java_layout *l, const struct java_memory *memory, const struct java_method *m,
-	uint32_t length, uint16_t index, char *out, size_t size)
+int java_pool_symbol(const struct java_layout *l, const struct java_memory *memory, uint64_t pool, uint32_t index,
+	char *out, size_t size)
 {
-	uint64_t slot;
-	if (!index || index >= length)
-		return -EINVAL;
-	int r = java_read_word(memory, slot_of(m, l, index), &slot);
-	return r ? r : read_symbol(l, memory, slot & ~(uint64_t)POOL_TAGS, out, size);
+	uint64_t slot, length;
+	int r = java_get_at(l, memory, JAVA_pool_length, pool, &length);
+	if (r || !index || index >= (uint32_t)length || index > UINT16_MAX)
+		return r ? r : -EINVAL;
+	r = java_read_word(memory, slot_of(l, pool, (uint16_t)index), &slot);
+	return r ? r : java_symbol(l, memory, slot & ~(uint64_t)POOL_TAGS, out, size);
 }
 
 void java_class_name(char *out, size_t size, const char *internal, size_t n)
@@ -146,17 +145,16 @@ static int read_names(struct java_method *m, const struct java_layout *l, const 
 	char type[PART], dotted[PART], method[PART], file[PART], name[JAVA_NAME_BYTES];
 	int r = java_read(memory, m->pool, pool, l->pool_bytes);
 	uint64_t holder = r ? 0 : java_get(l, JAVA_pool_holder, pool);
-	uint32_t length = r ? 0 : (uint32_t)java_get(l, JAVA_pool_length, pool);
 	r = r ? r : !holder || holder % 8 ? -EINVAL : java_read(memory, holder, klass, l->klass_bytes);
 	if (r)
 		return r;
-	int ntype = read_symbol(l, memory, m->class_symbol, type, sizeof type);
-	int nmethod = ntype < 0 ? ntype : read_symbol(l, memory, m->name_symbol, method, sizeof method);
+	int ntype = java_symbol(l, memory, m->class_symbol, type, sizeof type);
+	int nmethod = ntype < 0 ? ntype : java_symbol(l, memory, m->name_symbol, method, sizeof method);
 	if (nmethod <= 0)
 		return nmethod ? nmethod : -EINVAL;
 	uint16_t source = (uint16_t)(java_has(l, JAVA_pool_source) ? java_get(l, JAVA_pool_source, pool)
 								   : java_get(l, JAVA_klass_source, klass));
-	int nfile = source ? read_pool_symbol(l, memory, m, length, source, file, sizeof file - 1) : 0;
+	int nfile = source ? java_pool_symbol(l, memory, m->pool, source, file, sizeof file - 1) : 0;
 	if (nfile < 0)
 		nfile = 0;
 	java_class_name(dotted, sizeof dotted, type, (size_t)ntype);

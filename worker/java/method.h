@@ -36,6 +36,11 @@ int java_method_head(
 int java_method_read(struct java_method *m, const struct java_layout *l, const struct java_memory *memory);
 void java_method_free(struct java_method *m);
 
+/* The bytes of a Symbol, or of one that a constant pool has at an index, cut: how many, or -errno. */
+int java_symbol(const struct java_layout *l, const struct java_memory *memory, uint64_t symbol, char *out, size_t size);
+int java_pool_symbol(const struct java_layout *l, const struct java_memory *memory, uint64_t pool, uint32_t index,
+	char *out, size_t size);
+
 /* package.Class of the JVM's package/Class. The address in the name of a hidden class is left out: it is another one in each process. */
 void java_class_name(char *out, size_t size, const char *internal, size_t n);
 

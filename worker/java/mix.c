@@ -132,7 +132,8 @@ static bool put_frame(struct job *job, size_t i)
 {
 	const struct java_note *note = &notes[i], *callee = i ? &notes[i - 1] : NULL;
 	bool called_java = callee && job->stack->frames[i - 1].made && !note->exact &&
-			   (callee->kind == JAVA_NOTE_COMPILED || callee->kind == JAVA_NOTE_INTERPRETED);
+			   (callee->kind == JAVA_NOTE_COMPILED || callee->kind == JAVA_NOTE_INTERPRETED ||
+				   callee->kind == JAVA_NOTE_FETCHED);
 	if (!job->stack->frames[i].made)
 		return put(job, sample_native_frame(job->stack->target, &job->stack->frames[i]));
 	switch (note->kind) {
@@ -145,6 +146,8 @@ static bool put_frame(struct job *job, size_t i)
 		return put_stub(job, note);
 	case JAVA_NOTE_BARRIER:
 		return put(job, collect_synthetic_frame("[java: callers of a virtual thread that are in the heap]"));
+	case JAVA_NOTE_FETCHED:
+		return true;
 	default:
 		return put(job, collect_synthetic_frame("[java: code that is not known]"));
 	}
@@ -182,7 +185,7 @@ enum counter java_mix(
 	const struct native_stack *stack, const uint8_t *captured, size_t n, struct mixed *out, const char **ret_words)
 {
 	struct job job = { atomic_load(&stack->target->runtime), stack, out, .limit = out->n + JAVA_FRAMES_MAX };
-	job.collections = n == JAVA_CAPTURE_BYTES ? captured : NULL;
+	job.collections = n >= JAVA_CAPTURE_BYTES ? captured : NULL;
 	(void)ret_words;
 	if (!job.process)
 		return COUNTER_unreadable;

@@ -124,9 +124,6 @@ static void read_code_addresses(struct java_vm *vm)
 	const struct java_layout *l = &vm->layout;
 	if (java_read_word(&vm->memory, l->of[JAVA_call_stub_return].value, &vm->call_stub_return))
 		vm->call_stub_return = 0;
-	if (!java_has(l, JAVA_continuation_return) ||
-		java_read_word(&vm->memory, l->of[JAVA_continuation_return].value, &vm->continuation_return))
-		vm->continuation_return = 0;
 }
 
 /* The heap is made last. */

@@ -2,6 +2,8 @@
 
 #include "java/x86.h"
 
+#include "common/clock.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -30,12 +32,24 @@ struct step {
 	struct java_note *note;
 	enum java_trouble trouble;
 	uint64_t pc, sp, fp; /* fp 0: not known */
-	bool exact;
+	bool exact, switched;
+	const struct java_fetched *fetched; /* the frame is in this chunk; NULL: on the stack */
 };
+
+/* The frames of a chunk, and what is read below the first of them. */
+static bool is_fetched(const struct java_fetched *f, uint64_t address, size_t n)
+{
+	uint64_t from = f->chunk.first - JAVA_CHUNK_RECORD;
+	return address >= from && address - from <= f->chunk.bytes && n <= f->chunk.bytes - (address - from);
+}
 
 static int read_stack(const struct step *s, uint64_t address, void *buf, size_t n)
 {
-	return s->env->read(s->env->context, address, buf, n);
+	const struct java_fetched *f = s->fetched;
+	if (!f || !is_fetched(f, address, n))
+		return f ? -EFAULT : s->env->read(s->env->context, address, buf, n);
+	memcpy(buf, f->bytes + (address - (f->chunk.first - JAVA_CHUNK_RECORD)), n);
+	return 0;
 }
 
 static int read_code(const struct step *s, uint64_t address, void *buf, size_t n)
@@ -49,13 +63,60 @@ static int undecided(struct step *s)
 	return UNWIND_NO_RULE;
 }
 
-static int to_caller(struct step *s, uint64_t pc, uint64_t sp, uint64_t fp)
+static bool is_interpreter(struct step *s, uint64_t return_address)
+{
+	struct java_known *known;
+	return !java_vm_blob(s->vm, return_address - 1, &known) && known->blob.kind == JAVA_BLOB_INTERPRETER;
+}
+
+/* The outermost frame of a chunk returns to the carrier, or to what fetches the next chunk. */
+static bool is_last_fetched(const struct step *s, uint64_t pc, uint64_t sp)
+{
+	return s->fetched && (sp + JAVA_CHUNK_RECORD >= s->fetched->chunk.bottom || pc == s->vm->chunks.barrier);
+}
+
+/* In a chunk an interpreted frame's pointer is how many words it is from where it is kept, because chunks move. */
+static uint64_t frame_pointer(struct step *s, uint64_t at, const uint64_t *record)
+{
+	return s->fetched && is_interpreter(s, record[1]) ? at + record[0] * WORD : record[0];
+}
+
+static int set_caller(struct step *s, uint64_t pc, uint64_t sp, uint64_t fp)
 {
 	struct regs caller = { .known = 0 };
 	regs_set(&caller, REG_PC, pc);
 	regs_set(&caller, REG_SP, sp);
 	regs_set(&caller, REG_FP, fp);
 	*s->regs = caller;
+	return UNWIND_CALLER;
+}
+
+/* To the first frame of the next chunk that was copied. False: there is none. */
+static bool open_chunk(struct step *s, struct java_fetched *f)
+{
+	uint64_t record[2];
+	if (f->rest_bytes < sizeof f->chunk)
+		return false;
+	memcpy(&f->chunk, f->rest, sizeof f->chunk);
+	if (f->chunk.bytes < JAVA_CHUNK_RECORD || f->chunk.bytes > f->rest_bytes - sizeof f->chunk)
+		return false;
+	f->bytes = f->rest + sizeof f->chunk;
+	f->rest = f->bytes + f->chunk.bytes;
+	f->rest_bytes -= sizeof f->chunk + f->chunk.bytes;
+	memcpy(record, f->bytes, sizeof record);
+	s->fetched = f;
+	s->switched = true;
+	set_caller(s, record[1], f->chunk.first, frame_pointer(s, f->chunk.first - JAVA_CHUNK_RECORD, record));
+	return true;
+}
+
+static int to_caller(struct step *s, uint64_t pc, uint64_t sp, uint64_t fp)
+{
+	if (!is_last_fetched(s, pc, sp))
+		return set_caller(s, pc, sp, fp);
+	if (!open_chunk(s, &s->vm->fetched))
+		*s->regs = s->vm->fetched.carrier;
+	s->switched = true;
 	return UNWIND_CALLER;
 }
 
@@ -74,7 +135,7 @@ static int by_record(struct step *s, uint64_t at)
 	uint64_t record[2];
 	if (read_stack(s, at, record, sizeof record) < 0)
 		return UNWIND_NO_MEMORY;
-	return to_caller(s, record[1], at + sizeof record, record[0]);
+	return to_caller(s, record[1], at + sizeof record, frame_pointer(s, at, record));
 }
 
 static bool has_record(const struct step *s)
@@ -208,6 +269,8 @@ static int step_interpreter_frame(struct step *s, uint64_t bytecode)
 		return UNWIND_NO_MEMORY;
 	uint64_t method = below[INTERPRETER_BYTECODE - INTERPRETER_METHOD],
 		 sender = below[INTERPRETER_BYTECODE - INTERPRETER_SENDER_SP];
+	if (s->fetched) /* likewise */
+		sender = s->fp + sender * WORD;
 	if (sender <= s->fp || sender - s->fp > RECORD_MAX || java_vm_method(s->vm, method, &named) < 0)
 		return undecided(s);
 	int32_t bci = bytecode ? index_of(&named->method, bytecode) : -1;
@@ -216,7 +279,7 @@ static int step_interpreter_frame(struct step *s, uint64_t bytecode)
 	if (bci < 0 && named->method.code_size)
 		return undecided(s);
 	note_interpreted(s, method, bci);
-	return to_caller(s, record[1], sender, record[0]);
+	return to_caller(s, record[1], sender, frame_pointer(s, s->fp, record));
 }
 
 /* The end of a return: the frame is gone, and the caller's stack pointer is in rbx, the return address on the stack or in r13
@@ -419,6 +482,34 @@ static int step_call_stub(struct step *s)
 	return r;
 }
 
+/* Where the fields of the objects are that lead to the heap's part is found out at the first of these. */
+static void learn_chunks(struct step *s, uint64_t continuation)
+{
+	enum { AGAIN_MS = 1000 };
+	if (atomic_load(&s->vm->knows_chunks) || s->vm->now_ns - s->vm->chunks_tried_ns < AGAIN_MS * NS_PER_MS)
+		return;
+	s->vm->chunks_tried_ns = s->vm->now_ns;
+	if (!java_chunks_learn(&s->vm->chunks, &s->vm->layout, &s->vm->memory, s->pc, continuation))
+		atomic_store(&s->vm->knows_chunks, true);
+}
+
+/* The chunks that were copied in the window, if they are of this barrier; then the carrier's frames. An interpreted frame's arguments are between
+ * the barrier's address and what was its caller's stack pointer. */
+static bool open_chunks(struct step *s, const struct unwind_made *made, uint64_t sp)
+{
+	enum { ARGUMENTS_MAX = 256 * WORD };
+	struct java_fetched *f = &s->vm->fetched;
+	uint64_t behind;
+	if (!made->captured || made->captured_bytes < JAVA_CAPTURE_BYTES + sizeof f->chunk)
+		return false;
+	*f = (struct java_fetched) { .sample = s->vm->sample,
+		.rest = made->captured + JAVA_CAPTURE_BYTES,
+		.rest_bytes = made->captured_bytes - JAVA_CAPTURE_BYTES,
+		.carrier = *s->regs };
+	memcpy(&behind, f->rest + offsetof(struct java_chunk, behind), sizeof behind);
+	return behind <= sp && sp - behind <= ARGUMENTS_MAX && open_chunk(s, f);
+}
+
 /* A virtual thread's frames are put below the frame in which its carrier entered it: a ContinuationEntry, whose words are of the heap, the
  * stack and small numbers, then the frame pointer and the return address of that frame (gen_continuation_enter in
  * sharedRuntime_x86_64.cpp; how large a ContinuationEntry is, 21 does not say). */
@@ -435,7 +526,21 @@ static int step_barrier(struct step *s)
 	return undecided(s);
 }
 
-static int step_stub(struct step *s)
+static int step_continuation(struct step *s, const struct unwind_made *made)
+{
+	uint64_t words[JAVA_BEHIND_BARRIER], behind = s->sp, continuation;
+	s->note->kind = JAVA_NOTE_BARRIER;
+	int r = step_barrier(s);
+	if (r != UNWIND_CALLER || read_stack(s, behind, words, sizeof words) < 0)
+		return r;
+	if (java_continuation(words, JAVA_BEHIND_BARRIER, &continuation))
+		learn_chunks(s, continuation);
+	if (open_chunks(s, made, behind))
+		s->note->kind = JAVA_NOTE_FETCHED;
+	return r;
+}
+
+static int step_stub(struct step *s, const struct unwind_made *made)
 {
 	static const uint8_t enter[] = { 0x55, 0x48, 0x8b, 0xec };
 	const struct java_blob *b = &s->known->blob;
@@ -445,8 +550,7 @@ static int step_stub(struct step *s)
 		return step_call_stub(s);
 	/* The outermost frame of a virtual thread that is not in the heap returns to a routine that fetches more of them. */
 	if (!s->exact && !b->frame_bytes && strstr(s->known->name, "continuation") && !is_call(s, s->pc)) {
-		s->note->kind = JAVA_NOTE_BARRIER;
-		return step_barrier(s);
+		return step_continuation(s, made);
 	}
 	if (b->frame_bytes < 2 * WORD)
 		return s->exact ? step_routine(s) : step_calling_routine(s);
@@ -476,6 +580,9 @@ int java_step(struct java_vm *vm, const struct unwind_env *env, struct unwind_ma
 		.sp = regs->r[REG_SP],
 		.fp = regs_known(regs, REG_FP) ? regs->r[REG_FP] : 0,
 		.exact = made->exact };
+	const struct java_fetched *f = &vm->fetched;
+	if (f->bytes && f->sample == vm->sample && is_fetched(f, s.sp, 0) && s.sp >= f->chunk.first)
+		s.fetched = f;
 	*note = (struct java_note) { .kind = JAVA_NOTE_NONE };
 	/* A return address may be behind the last byte of its caller. */
 	int r = java_vm_blob(vm, made->exact ? s.pc : s.pc - 1, &s.known);
@@ -502,8 +609,11 @@ int java_step(struct java_vm *vm, const struct unwind_env *env, struct unwind_ma
 		r = by(&s, X86_RETURN);
 		break;
 	default:
-		r = step_stub(&s);
+		r = step_stub(&s, made);
 	}
+	made->switched = s.switched;
+	if (s.fetched && r == UNWIND_NO_MEMORY) /* it is not the stack that was read too little of */
+		r = undecided(&s);
 	*ret_trouble = r == UNWIND_CALLER ? JAVA_TROUBLE_NONE : s.trouble;
 	return r;
 }

@@ -13,7 +13,13 @@ enum java_note_kind {
 	JAVA_NOTE_INTERPRETED,
 	JAVA_NOTE_STUB,
 	JAVA_NOTE_CALL_STUB, /* where native code calls Java */
-	JAVA_NOTE_BARRIER,   /* the callers of a virtual thread that are still in the heap */
+	JAVA_NOTE_BARRIER,   /* the callers of a virtual thread that are still in the heap, and not known */
+	JAVA_NOTE_FETCHED,   /* no frame: those callers follow */
+};
+
+enum {
+	JAVA_CAPTURE_BYTES =
+		4 /* the number of garbage collections (unsigned int); a chunk may follow (continuation.h) */
 };
 
 /* What was found out about a frame. */

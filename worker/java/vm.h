@@ -5,11 +5,14 @@
 #define JAVA_VM_H
 
 #include "java/code.h"
+#include "java/continuation.h"
 #include "java/layout.h"
 #include "java/method.h"
 #include "kit/collect.h"
+#include "kit/regs.h"
 #include "kit/table.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -43,20 +46,34 @@ struct java_named {
 	struct collect_source ids;
 };
 
+/* The chunk that the walk of this sample has come to, and how it goes on behind that. */
+struct java_fetched {
+	uint64_t sample;
+	struct java_chunk chunk;
+	const uint8_t *bytes; /* of it */
+	const uint8_t *rest;  /* the chunks that follow */
+	size_t rest_bytes;
+	struct regs carrier;
+};
+
 struct java_vm {
 	struct java_layout layout;
 	struct java_heaps heaps;
 	struct java_memory memory;
-	uint64_t call_stub_return, continuation_return; /* addresses of code; 0: none */
-	struct table by_segment;                        /* segment of a heap -> struct java_known * */
-	struct table by_address;                        /* of the blob, likewise */
-	struct table methods;                           /* address -> struct java_named * */
-	size_t bytes;                                   /* that are held */
-	int64_t routines_ns; /* CLOCK_MONOTONIC: when the routines' addresses were last read */
-	int64_t now_ns;      /* CLOCK_MONOTONIC: of the sample at hand */
-	uint64_t sample;     /* the number of that */
-	bool reuses;         /* memory of methods for others */
-	uint64_t torn;       /* code or methods that had become others */
+	uint64_t call_stub_return; /* address of code; 0: none */
+	struct table by_segment;   /* segment of a heap -> struct java_known * */
+	struct table by_address;   /* of the blob, likewise */
+	struct table methods;      /* address -> struct java_named * */
+	size_t bytes;              /* that are held */
+	int64_t routines_ns;       /* CLOCK_MONOTONIC: when the routines' addresses were last read */
+	int64_t now_ns;            /* CLOCK_MONOTONIC: of the sample at hand */
+	uint64_t sample;           /* the number of that */
+	bool reuses;               /* memory of methods for others */
+	_Atomic bool knows_chunks; /* `chunks` is known: frozen threads look at it, too */
+	struct java_chunks chunks;
+	int64_t chunks_tried_ns;
+	struct java_fetched fetched;
+	uint64_t torn; /* code or methods that had become others */
 };
 
 /* What was remembered is freed; the vm is the caller's. */

@@ -30,6 +30,8 @@ struct context {
 	const uint8_t
 		*carried; /* what the words of the stack are to be compared with; NULL: they are known to be the same */
 	size_t carried_bytes;
+	const uint8_t *captured; /* by the runtime, in the window that the stack was read in; NULL: nothing */
+	size_t captured_bytes;
 	bool moved; /* one was not */
 };
 
@@ -98,6 +100,8 @@ static int find_code(void *context, uint64_t pc, struct unwind_code *ret)
 static int step_made(const struct unwind_env *env, struct unwind_made *made)
 {
 	const struct context *c = env->context;
+	made->captured = c->captured;
+	made->captured_bytes = c->captured_bytes;
 	return c->runtime->step(c->target, env, made);
 }
 
@@ -232,6 +236,8 @@ static bool walk_user(const struct window_entry *entry, const struct lane_sample
 		c->other_at = entry->other_at;
 		c->carried = *status == WINDOW_WRITTEN ? carried : NULL;
 		c->carried_bytes = s->stack_bytes;
+		c->captured = entry->captured_bytes ? window_captured(entry) : NULL;
+		c->captured_bytes = entry->captured_bytes;
 		if (!walk(*status, s, c, user, ret_n, ret_end))
 			return false;
 		if (!c->moved) {
@@ -243,7 +249,7 @@ static bool walk_user(const struct window_entry *entry, const struct lane_sample
 	c->stack = carried;
 	c->stack_bytes = s->stack_bytes;
 	c->other_bytes = 0;
-	c->carried = NULL;
+	c->carried = c->captured = NULL;
 	return walk(*status, s, c, user, ret_n, ret_end);
 }
 

@@ -167,8 +167,10 @@ static int step_out(struct step *step)
 {
 	struct cfi_row row;
 	if (step->code.made) {
-		struct unwind_made made = { step->regs, step->index, step->exact };
-		return step->env->step(step->env, &made);
+		struct unwind_made made = { .regs = step->regs, .index = step->index, .exact = step->exact };
+		int r = step->env->step(step->env, &made);
+		step->switched = made.switched;
+		return r;
 	}
 	if (step->code.cfi && !cfi_find(step->code.cfi, step->code.vaddr, &row))
 		return by_row(step, &row);

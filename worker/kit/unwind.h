@@ -36,6 +36,10 @@ struct unwind_made {
 	struct regs *regs; /* of the frame; after UNWIND_CALLER, of its caller */
 	size_t index;      /* its place among the frames */
 	bool exact;        /* as in struct unwind_frame */
+	bool switched;     /* out: the caller's frame is not above it, but on another stack */
+	/* What the runtime's callback copied in the window (window.h); NULL: nothing. Filled in by whoever calls `step`. */
+	const uint8_t *captured;
+	size_t captured_bytes;
 };
 
 /* What unwind_env.step says when there is a caller; else it says an enum unwind_end. */

@@ -6,7 +6,8 @@ import java.util.concurrent.atomic.AtomicInteger;
 /**
  * 100 virtual threads (the second argument; from Java 21 on, which is why they are made by reflection) that compute, yield, sleep, and start
  * another one by turns, which computes for a moment and never waits. Chain: of the carrier; VirtualThread.run; Virtual.run; work; outer; inner;
- * burnA, or work; other; deeper * 21; burnB, or once; burnB.
+ * burnA, or work; other; deeper * 21; burnB, or work; far; farther * 201; burnC (so many frames are not all fetched back from the heap), or
+ * once; burnB.
  */
 final class Virtual implements Runnable {
     private static final AtomicInteger LIVE = new AtomicInteger();
@@ -47,6 +48,25 @@ final class Virtual implements Runnable {
         return deeper(n - 1) + 1;
     }
 
+    static int burnC(int x) {
+        do {
+            x = x * 5 + 1 & 0x3FFF;
+        } while (x != 1);
+        return x;
+    }
+
+    static int farther(int n) {
+        if (n == 0) {
+            Thread.yield();
+            return burnC(1) + 1;
+        }
+        return farther(n - 1) + 1;
+    }
+
+    static int far(int n) {
+        return farther(n) + 1;
+    }
+
     static int other(int n) {
         return deeper(n) + 1;
     }
@@ -61,6 +81,7 @@ final class Virtual implements Runnable {
         while (Workload.going()) {
             outer(1);
             other(20);
+            far(200);
             another();
             Thread.sleep(5);
         }
