@@ -24,6 +24,7 @@
 
 enum {
 	MARK_ROUNDS = 2,
+	HURRIES_MAX = 3,
 	MERGE_ROUNDS = 2, /* a merge that dies gets a second chance */
 	MISSING_MAX_BYTES = 1024,
 };
@@ -44,12 +45,23 @@ static void enter(struct supervisor *s, enum closing_stage stage, int64_t time_n
 	timer_set(&s->snapshots.closing_timer, time_ns, on_late, s);
 }
 
-/* One that waits for its next start gets it now: without its mark all others would miss the deadline, for nothing that they did. */
+/* A sampler that waits for its next start gets it now: without its mark all others would miss the deadline, for nothing that they did. An heir of
+ * it is about to take over anyway. */
+void closing_worker_waits(struct worker *w)
+{
+	struct snapshots *all = &w->supervisor->snapshots;
+	if (w->row->party != PARTY_SAMPLER || all->closing_stage != CLOSING_MARKING || all->hurried >= HURRIES_MAX ||
+		heir_of(w)->life.state == LIFE_STANDBY)
+		return;
+	all->hurried++;
+	worker_event(w, LIFE_START, CAUSE_none);
+}
+
 static void send_mark(struct supervisor *s)
 {
 	struct worker *sampler = worker_of_party(s, PARTY_SAMPLER);
 	if (sampler->life.state == LIFE_BACKOFF)
-		worker_event(sampler, LIFE_START, CAUSE_none);
+		closing_worker_waits(sampler);
 	if (!worker_running(sampler))
 		return; /* its successor is told */
 	int r = channel_send(&sampler->channel, MSG_MARK, -1, s->snapshots.closing.id);
@@ -99,6 +111,7 @@ void closing_begin(struct supervisor *s)
 	all->closing.end_wall_ns = all->current.start_wall_ns = clock_ns(CLOCK_REALTIME);
 	follow_rate(s);
 	all->unmarked = false;
+	all->hurried = 0;
 	enter(s, CLOSING_MARKING, parts_time(s));
 	send_mark(s);
 }
@@ -201,7 +214,10 @@ static void cut(struct worker *w)
 			: s->snapshots.unmarked       ? "the sampler did not mark where it ends"
 						      : cause_words(CAUSE_deadline);
 	part->cut = true;
-	worker_fail(w, CAUSE_deadline, "its part of snapshot %" PRIu64 " is late", s->snapshots.closing.id);
+	worker_fail(w, CAUSE_deadline,
+		s->snapshots.unmarked ? "nobody marked where its part of snapshot %" PRIu64 " ends"
+				      : "its part of snapshot %" PRIu64 " is late",
+		s->snapshots.closing.id);
 }
 
 /* Its reader is gone, and the lane is settled: that and the commit say the last word. */

@@ -139,7 +139,8 @@ static void move_cpu_limit(struct worker *w)
 
 bool enforce_cpu_spent(const struct worker *w)
 {
-	const int64_t tick_ns = NS_PER_S / 10; /* the kernel's clock for it is coarser, to be generous */
+	const int64_t tick_ns =
+		NS_PER_S; /* the kernel counts ticks for it, which may be less than what this clock says, or more */
 	int64_t limit_ns = w->measured.cpu_limit_ns, ran_ns = ran(w);
 	return limit_ns && (ran_ns < 0 || ran_ns >= limit_ns - tick_ns);
 }

@@ -23,8 +23,11 @@ void handover_begin(struct worker *w, enum cause cause, const char *why)
 	heir->heir_wait_ns = now + RETRY_MS * NS_PER_MS;
 	heir->life.sentence = CAUSE_none;
 	w->heir_cause = cause;
-	if (cause == CAUSE_lifetime)
-		w->leashed = 0; /* the machine may be faster by now */
+	if (cause == CAUSE_lifetime && w->plain && !w->measured.retried) { /* the machine may be faster by now */
+		w->measured.retried = true;
+		w->leashed = LEASHED_MAX - 1;
+		w->leashed_ns = now;
+	}
 	worker_event(heir, LIFE_START, cause);
 }
 
@@ -43,6 +46,8 @@ static void on_takeover(void *context)
 			timer_set(&heir->takeover, 50 * NS_PER_MS, on_takeover, heir);
 		else if (post->life.state == LIFE_RUNNING)
 			worker_event(post, LIFE_STOP, post->heir_cause);
+		else if (post->life.state == LIFE_STARTING) /* it had ended meanwhile, and was started anew */
+			timer_set(&heir->takeover, 50 * NS_PER_MS, on_takeover, heir);
 		return; /* its end calls again */
 	}
 	worker_succeed(post, heir);

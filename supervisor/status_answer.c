@@ -339,7 +339,7 @@ static void find_problems(const struct supervisor *s, struct problems *list)
 			problem(list, "%s is not running: %s", w->row->name, cause_words(w->life.cause));
 		else if (w->life.state != LIFE_RUNNING)
 			problem(list, "%s is %s", w->row->name, life_state_name(w->life.state));
-		if (w->leashed == LEASHED_MAX)
+		if (w->plain && life_has_process(&w->life))
 			problem(list,
 				"%s has no real-time priority: its leash ended it again and again; raise "
 				"realtime_leash "

@@ -114,6 +114,7 @@ struct measured {
 	int64_t lag_since_ns;                   /* 0: its lane is not nearly full */
 	int64_t shed_ns;                        /* when it was last asked to */
 	int64_t life_ns;                        /* its planned length, with jitter; 0: no limit */
+	bool retried;                           /* a successor in real time, of one that is `plain` */
 	struct creep creep;
 };
 
@@ -140,6 +141,7 @@ struct worker {
 	struct sandbox sandbox; /* as found in /proc/WORKER */
 	uint32_t landlock_abi;
 	bool realtime, pinned;
+	bool plain; /* not given real-time priority, because of its leash */
 	uint64_t latency_p50_us, latency_p99_us, still_p50_us, still_p99_us, reads_per_thousand; /* as STATS says */
 	uint64_t requests_open, targets;
 	unsigned orders; /* in the broker's queue */
@@ -150,8 +152,9 @@ struct worker {
 	int64_t fd_difference; /* of the last reconciliation: found - booked; tolerated while small */
 	enum lane_away away;   /* of a runtime's reader: who has its processes meanwhile */
 	bool disabled;         /* by the operator: not started again until enabled */
-	unsigned leashed;      /* of a post: how often in a row its real-time leash ended it */
-	uint64_t sheds;        /* how often it was asked to drop its caches */
+	unsigned leashed; /* of a post: how often in a row its real-time leash ended it, the last time at leashed_ns */
+	int64_t leashed_ns;
+	uint64_t sheds; /* how often it was asked to drop its caches */
 	int64_t gone_ns,
 		recovery_ns;   /* when the last incarnation ended, and how long until the next had all that it needs */
 	int64_t heir_wait_ns;  /* of an heir: not tried again before */
@@ -234,6 +237,7 @@ struct snapshots {
 	bool settled[WORKERS_MAX],
 		introduced[WORKERS_MAX]; /* introduced: it was told of a process that it may understand */
 	bool unmarked;                   /* the sampler has put no mark behind the closing one */
+	unsigned hurried;                /* starts of a sampler, for that mark, before its wait was over */
 	bool merge_late;                 /* merge has missed a deadline of the closing one */
 	unsigned rounds;                 /* deadlines that the closing one has missed in this stage */
 	int64_t carried; /* samples of an earlier snapshot whose worker was late: they are in the next one */
@@ -242,7 +246,7 @@ struct snapshots {
 	uint64_t last_counters[COUNTER_MAX];
 	int64_t last_unaccounted, last_end_ns;
 	int last_errno; /* of writing */
-	char last_missing[128];
+	char last_missing[256];
 	uint64_t merged, failed;
 };
 
@@ -421,6 +425,7 @@ void closing_marked(struct worker *w, uint64_t id);
 void closing_closed(struct worker *w, const struct frame *f);
 void closing_merged(struct worker *w, const struct frame *f);
 void closing_worker_running(struct worker *w);
+void closing_worker_waits(struct worker *w); /* until it is started again */
 void closing_worker_gone(struct worker *w);
 bool closing_holds_lane(const struct worker *w); /* merge still reads it: nobody else may */
 void snapshot_closed(struct supervisor *s);      /* snapshot.c: the closing one is off the books */

@@ -71,18 +71,22 @@ uint32_t threads_allowed(const struct worker *w)
 	return w->budget->processes + (w->row->needs & WORKER_REALTIME ? w->supervisor->lane_cpus : 0);
 }
 
+static bool is_wanted_in_real_time(const struct worker *w)
+{
+	return w->row->needs & WORKER_REALTIME && w->supervisor->config.realtime;
+}
+
 /* On a machine that is very slow an honest worker meets its leash over and over, and one that has lost its way does on any: it reads with
  * a plain priority then, until the operator restarts it or its planned life is over. Where that is so before profiling begins, samples carry
  * more of the stack (choose_samples); later, more of them are `moved`. The count is that of the post, for its heirs too. */
 static void note_leash(const struct worker *w)
 {
-	const struct life *life = &w->life;
-	unsigned *leashed = &post_of(w)->leashed;
-	if (*leashed == LEASHED_MAX)
-		return;
-	if (life->worked && monotonic_ns() - life->born_ns >= w->supervisor->config.backoff_forget_ns)
-		*leashed = 0;
-	if (++*leashed < LEASHED_MAX)
+	struct worker *post = post_of(w);
+	int64_t now = monotonic_ns();
+	if (now - post->leashed_ns >= w->supervisor->config.backoff_forget_ns)
+		post->leashed = 0;
+	post->leashed_ns = now;
+	if (post->leashed == LEASHED_MAX || ++post->leashed < LEASHED_MAX)
 		return;
 	log_warn("%s: its real-time leash of %lld ms ended it %d times in a row: it runs without that priority from "
 		 "now on; raise realtime_leash in [worker %s]",
@@ -94,14 +98,13 @@ static struct spawn plan(const struct worker *w, const char *path, const char *n
 	const struct worker_row *row = w->row;
 	const struct budget *b = w->budget;
 	uint32_t cpus = w->supervisor->lane_cpus;
-	bool realtime = row->needs & WORKER_REALTIME;
 	struct spawn what = {
 		.path = path,
 		.name = name,
 		.uid = w->supervisor->config.uid_base + row->uid,
 		.channel = channel,
 		.namespaces = row->needs & WORKER_PRIVILEGED ? 0 : NAMESPACE_ALL,
-		.realtime = realtime && w->supervisor->config.realtime && post_of(w)->leashed < LEASHED_MAX,
+		.realtime = is_wanted_in_real_time(w) && !w->plain,
 		.leash_ns = b->realtime_leash_ns,
 		.nofile = b->fds,
 		.threads = (uint64_t)threads_allowed(w) * SAME_USER_MAX,
@@ -159,6 +162,7 @@ static int spawn(struct life *life)
 		return r;
 	}
 	make_leaf(w);
+	w->plain = is_wanted_in_real_time(w) && post_of(w)->leashed == LEASHED_MAX;
 	struct spawn order = plan(w, path, name, its);
 	r = priv_spawn(&order, &process);
 	close(its);
@@ -396,7 +400,8 @@ static enum cause cause_of_end(const struct worker *w, const siginfo_t *end)
 {
 	enum cause cause =
 		end->si_code == CLD_EXITED ? cause_of_exit(end->si_status) : cause_of_signal(w, end->si_status);
-	return cause == CAUSE_cpu && w->row->needs & WORKER_REALTIME && !enforce_cpu_spent(w) ? CAUSE_leash : cause;
+	bool leashed = is_wanted_in_real_time(w) && !w->plain;
+	return cause == CAUSE_cpu && leashed && !enforce_cpu_spent(w) ? CAUSE_leash : cause;
 }
 
 /* A worker that dies for the same cause over and over says so now and then, and how often in between. */
@@ -493,6 +498,8 @@ void worker_event(struct worker *w, enum life_happening happening, enum cause ca
 	route_worker_changed(w);
 	if (w->life.state == LIFE_BACKOFF)
 		snapshot_worker_waits(w);
+	if (w->life.state == LIFE_BACKOFF)
+		closing_worker_waits(w);
 	check_hopeless(w);
 	if (w->supervisor->stopping && workers_ended(w->supervisor))
 		loop_stop();
@@ -572,6 +579,7 @@ void worker_succeed(struct worker *post, struct worker *heir)
 	post->landlock_abi = heir->landlock_abi;
 	post->realtime = heir->realtime;
 	post->pinned = heir->pinned;
+	post->plain = heir->plain;
 	post->measured = heir->measured;
 	heir->measured.memory_fd = -1;
 	post->leaf = heir->leaf;

@@ -82,6 +82,7 @@ def overlay(directory: Path) -> Path:
     config = tree / str(checks.CONFIG.relative_to("/"))
     config.parent.mkdir(parents=True)
     config.write_text(checks.LEASH)
+    config.chmod(0o600)
     # what `systemctl enable` does
     wanted = units / "multi-user.target.wants"
     wanted.mkdir(parents=True)

@@ -98,7 +98,7 @@ def test_a_sampler_that_waits_for_its_start_costs_the_others_nothing(service: Ca
         one.kill_worker("sampler")
         wait_for(lambda: one.worker("sampler")["state"] == "backoff", "the sampler to wait")
         assert one.order("snapshot").returncode == 0
-        (path,) = one.wait_profiles(1)
+        (path,) = wait_for(one.profiles, "its profile")
         assert one.wait_running(*bystanders) == bystanders, "others restarted too"
         assert one.stop() == 0
     profile = check_profile_pair(path)
