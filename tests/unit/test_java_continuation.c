@@ -155,6 +155,8 @@ static void assert_chunk(const uint8_t *at, uint64_t object, uint32_t sp, uint32
 	assert_int_equal(chunk.first, object + CHUNK_FRAMES + sp * WORD);
 	assert_int_equal(chunk.bottom, object + CHUNK_FRAMES + bottom * WORD);
 	assert_int_equal(chunk.bytes, (bottom - sp + 2) * WORD);
+	assert_int_equal(chunk.continuation, CONTINUATION);
+	assert_false(chunk.cut);
 	assert_int_equal(java_word(at, sizeof chunk), object + sp - 2); /* from the record below the first frame on */
 }
 
@@ -211,7 +213,15 @@ static void what_makes_no_sense_is_not_copied(void **state)
 	java_image_word(&m->image, CHUNK, 3); /* a collector has moved it */
 	assert_int_equal(copy(m), 0);
 	put_chunk(m, CHUNK, CHUNK, 20, 5, 20); /* its own parent */
-	assert_true(copy(m) <= 8 * (sizeof(struct java_chunk) + 17 * WORD));
+	struct java_chunk chunk;
+	assert_int_equal(copy(m), 8 * (sizeof chunk + 17 * WORD));
+	memcpy(&chunk, m->to + 7 * (sizeof chunk + 17 * WORD), sizeof chunk);
+	assert_true(chunk.cut);
+	put_chunk(m, CHUNK, PARENT, 20, 5, 20);
+	java_image_word(&m->image, PARENT, 3); /* the outer ones are not to be had */
+	assert_int_equal(copy(m), sizeof chunk + 17 * WORD);
+	memcpy(&chunk, m->to, sizeof chunk);
+	assert_true(chunk.cut);
 	java_image_half(&m->image, CONTINUATION + TAIL, narrow(OBJECTS + 0x3ff8));
 	assert_int_equal(copy(m), 0);
 	finish(m);

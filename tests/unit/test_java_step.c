@@ -290,9 +290,15 @@ static void frames_in_the_heap_are_walked_where_they_were_copied(void **state)
 	uint64_t pc = m.compiled + CODE + 200, interpreted = m.interpreter + CODE + 300,
 		 carrier = m.compiled + CODE + 400;
 	uint8_t captured[JAVA_CAPTURE_BYTES + sizeof(struct java_chunk) + WORDS * 8] = { 0 };
-	struct java_chunk chunk = { STACK + 0x108, AT + 16, AT + 34 * 8, WORDS * 8 };
+	struct java_chunk chunk = { .behind = STACK + 0x108,
+		.first = AT + 16,
+		.bottom = AT + 34 * 8,
+		.bytes = WORDS * 8,
+		.continuation = 0x700000 };
 	uint64_t words[WORDS] = { 0 };
 	/* The carrier's frame, as it is found behind the ContinuationEntry. */
+	java_image_word(&m.image, STACK + 0x108 + 8, 0x700000);
+	java_image_word(&m.image, STACK + 0x108 + 3 * 8, 1);
 	java_image_word(&m.image, STACK + 0x108 + 7 * 8, STACK + 0x800);
 	java_image_put(&m.image, carrier - 5, "\xe8\0\0\0\0", 5);
 	java_image_word(&m.image, STACK + 0x108 + 8 * 8, carrier);
@@ -327,6 +333,25 @@ static void frames_in_the_heap_are_walked_where_they_were_copied(void **state)
 	s.r = java_step(&m.vm, &env, &made, &s.note, &s.trouble);
 	assert_caller(&s, carrier, STACK + 0x108 + 9 * 8, STACK + 0x800);
 	assert_true(made.switched);
+	assert_false(s.note.cut);
+	/* All of it again, with less of the last frame: the carrier is found, and that something lacks is known. */
+	chunk.bytes = 30 * 8;
+	memcpy(captured + JAVA_CAPTURE_BYTES, &chunk, sizeof chunk);
+	s.regs.r[REG_PC] = barrier;
+	s.regs.r[REG_SP] = STACK + 0x108;
+	for (int i = 0; i < 4; i++)
+		s.r = java_step(&m.vm, &env, &made, &s.note, &s.trouble);
+	assert_caller(&s, carrier, STACK + 0x108 + 9 * 8, STACK + 0x800);
+	assert_true(made.switched);
+	assert_true(s.note.cut);
+	/* What was copied is of another continuation. */
+	chunk.continuation++;
+	memcpy(captured + JAVA_CAPTURE_BYTES, &chunk, sizeof chunk);
+	s.regs.r[REG_PC] = barrier;
+	s.regs.r[REG_SP] = STACK + 0x108;
+	s.r = java_step(&m.vm, &env, &made, &s.note, &s.trouble);
+	assert_caller(&s, carrier, STACK + 0x108 + 9 * 8, STACK + 0x800);
+	assert_int_equal(s.note.kind, JAVA_NOTE_BARRIER);
 	finish(&m);
 }
 

@@ -45,45 +45,65 @@ static int read_object(const struct java_chunks *c, const struct java_memory *me
 	return class_in(c, object) != class || (object[0] & FORWARDED) == FORWARDED ? -EINVAL : 0;
 }
 
-/* One chunk and its frames. 0: it has none; or they do not fit. */
-static size_t copy_chunk(const struct java_chunks *c, const struct java_memory *memory, uint64_t address,
-	const uint8_t *object, uint64_t behind, uint8_t *to, size_t room)
+enum copied { COPIED, EMPTY, FAILED };
+
+/* One chunk's frames, behind its header. */
+static enum copied copy_chunk(const struct java_chunks *c, const struct java_memory *memory, uint64_t address,
+	const uint8_t *object, struct java_chunk *ret, uint8_t *to, size_t room)
 {
 	uint64_t sp = java_half(object, c->sp), size = java_half(object, c->size),
 		 bottom = java_half(object, c->bottom);
 	if (c->arguments)
 		bottom = size - bottom;
-	if (size > WORDS_MAX || bottom > size || sp >= bottom || sp < JAVA_CHUNK_RECORD / WORD ||
-		room < sizeof(struct java_chunk))
-		return 0;
-	struct java_chunk chunk = { .behind = behind,
-		.first = address + c->frames + sp * WORD,
-		.bottom = address + c->frames + bottom * WORD };
-	chunk.bytes = chunk.bottom - chunk.first + JAVA_CHUNK_RECORD;
-	if (chunk.bytes > room - sizeof chunk)
-		chunk.bytes = (room - sizeof chunk) & ~(size_t)(WORD - 1);
-	if (chunk.bytes < JAVA_CHUNK_RECORD ||
-		java_read(memory, chunk.first - JAVA_CHUNK_RECORD, to + sizeof chunk, chunk.bytes) < 0)
-		return 0;
-	memcpy(to, &chunk, sizeof chunk);
-	return sizeof chunk + chunk.bytes;
+	if (size > WORDS_MAX || sp > size || bottom > size)
+		return FAILED;
+	if (sp >= bottom)
+		return EMPTY;
+	if (sp < JAVA_CHUNK_RECORD / WORD || room < sizeof *ret + JAVA_CHUNK_RECORD)
+		return FAILED;
+	room = (room - sizeof *ret) & ~(size_t)(WORD - 1);
+	ret->first = address + c->frames + sp * WORD;
+	ret->bottom = address + c->frames + bottom * WORD;
+	ret->bytes = ret->bottom - ret->first + JAVA_CHUNK_RECORD;
+	ret->cut = ret->bytes > room;
+	if (ret->cut)
+		ret->bytes = room;
+	return java_read(memory, ret->first - JAVA_CHUNK_RECORD, to + sizeof *ret, ret->bytes) < 0 ? FAILED : COPIED;
 }
 
-static size_t copy(const struct java_chunks *c, const struct java_memory *memory, uint64_t continuation,
-	uint64_t behind, uint8_t *to, size_t room)
+/* False: it is none. */
+static bool copy(const struct java_chunks *c, const struct java_memory *memory, uint64_t continuation, uint64_t behind,
+	uint8_t *to, size_t room, size_t *ret)
 {
 	uint8_t object[JAVA_CHUNK_HEADER_MAX];
+	struct java_chunk last = { 0 };
+	uint8_t *last_at = NULL;
 	size_t n = 0;
-	if (read_object(c, memory, continuation, c->continuation_class, object, c->tail + c->oop_bytes))
-		return 0;
+	if (read_object(c, memory, continuation, c->continuation_class, object, JAVA_CONTINUATION_BYTES))
+		return false;
 	uint64_t chunk = oop_at(c, object, c->tail);
-	for (unsigned i = 0; chunk && i < CHUNKS_MAX; i++) {
-		if (read_object(c, memory, chunk, c->chunk_class, object, c->frames))
-			break;
-		n += copy_chunk(c, memory, chunk, object, behind, to + n, room - n);
-		chunk = oop_at(c, object, c->parent);
+	bool failed = false;
+	for (unsigned i = 0; chunk && !failed && i < CHUNKS_MAX; i++) {
+		struct java_chunk next = { .behind = behind, .continuation = continuation };
+		enum copied copied = read_object(c, memory, chunk, c->chunk_class, object, c->frames)
+					     ? FAILED
+					     : copy_chunk(c, memory, chunk, object, &next, to + n, room - n);
+		failed = copied == FAILED || next.cut;
+		if (copied == COPIED) {
+			last = next;
+			last_at = to + n;
+			memcpy(last_at, &last, sizeof last);
+			n += sizeof last + last.bytes;
+		}
+		if (!failed)
+			chunk = oop_at(c, object, c->parent);
 	}
-	return n;
+	if (chunk && last_at) {
+		last.cut = 1;
+		memcpy(last_at, &last, sizeof last);
+	}
+	*ret = n;
+	return true;
 }
 
 /* Of a virtual thread, behind arguments and what aligns the frame: its parent, its Continuation, a chunk, and two ints, of which the first is
@@ -122,8 +142,8 @@ size_t java_chunk_copy(const struct java_chunks *c, const struct java_memory *me
 		uint64_t continuation;
 		if (!java_continuation(words, behind, &continuation))
 			continue;
-		size_t copied = copy(c, memory, continuation, sp + i + WORD, to, room);
-		if (copied)
+		size_t copied = 0;
+		if (copy(c, memory, continuation, sp + i + WORD, to, room, &copied))
 			return copied;
 	}
 	return 0;
@@ -219,7 +239,7 @@ static int learn_continuation(
 	for (unsigned i = 0; !r && !is_named(l, memory, class, "jdk/internal/vm/Continuation"); i++)
 		r = i < SUPERS_MAX ? java_get_at(l, memory, JAVA_klass_super, class, &class) : -EINVAL;
 	r = r ? r : find_fields(l, memory, class, fields, &offset, 1);
-	if (r || !offset || offset > JAVA_CHUNK_HEADER_MAX - WORD)
+	if (r || offset < WORD || offset > JAVA_CONTINUATION_BYTES - WORD)
 		return r ? r : -EINVAL;
 	c->tail = offset;
 	return 0;

@@ -18,6 +18,7 @@
 enum {
 	JAVA_CHUNKS_BYTES = 64 << 10, /* that are copied at most */
 	JAVA_CHUNK_RECORD = 16,       /* bytes below a chunk's first frame: the frame pointer, and where it is at */
+	JAVA_CONTINUATION_BYTES = 64, /* of a Continuation that are read: all of its fields */
 	JAVA_CHUNK_HEADER_MAX = 128,  /* bytes of an object's fields that are read */
 	JAVA_BEHIND_BARRIER =
 		12, /* words from the barrier's address to the end of what is looked at of the ContinuationEntry */
@@ -42,6 +43,8 @@ struct java_chunk {
 	uint64_t first;  /* stack pointer of the innermost frame in the chunk */
 	uint64_t bottom; /* where its frames end */
 	uint64_t bytes;
+	uint64_t continuation; /* the object in the ContinuationEntry */
+	uint64_t cut;          /* not 0: there are more frames, which were not copied */
 };
 
 /* The Continuation in the ContinuationEntry among the words (n of them) behind a barrier's address. False: there is none. */

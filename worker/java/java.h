@@ -46,6 +46,9 @@ struct java_process {
 		collections; /* address of how many garbage collections there were; 0: not known. Frozen threads read it too */
 	/* The walk at hand. */
 	enum java_trouble trouble;
+	size_t last_made,       /* places of frames */
+		native_frame;   /* of the frame behind a native method's; 0: none */
+	uint64_t native_caller; /* that one's address */
 };
 
 /* process.c */

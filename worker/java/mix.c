@@ -18,13 +18,35 @@ bool java_made(struct target *t, uint64_t pc)
 	return p && p->ready && java_heap_of(&p->vm.heaps, pc);
 }
 
+/* While a virtual thread stops, what it has on the stack is in the heap, too: from the caller of the native method on that puts it there. */
+static bool is_being_frozen(
+	struct java_process *p, const struct java_note *note, size_t index, uint64_t pc, uint64_t next)
+{
+	if (!index || index <= p->last_made)
+		p->native_caller = p->native_frame = 0;
+	p->last_made = index;
+	if (note->kind == JAVA_NOTE_COMPILED && note->known->blob.kind == JAVA_BLOB_NATIVE)
+		p->native_frame = index + 1;
+	else if (p->native_frame && p->native_frame == index)
+		p->native_caller = pc;
+	return note->kind == JAVA_NOTE_FETCHED && next == p->native_caller;
+}
+
 int java_step_made(struct target *t, const struct unwind_env *env, struct unwind_made *made)
 {
 	struct java_process *p = atomic_load(&t->runtime);
 	if (!p || made->index >= UNWIND_MAX_FRAMES)
 		return UNWIND_NO_RULE;
+	struct java_note *note = &notes[made->index];
+	uint64_t pc = made->regs->r[REG_PC];
 	p->vm.now_ns = monotonic_ns();
-	return java_step(&p->vm, env, made, &notes[made->index], &p->trouble);
+	int r = java_step(&p->vm, env, made, note, &p->trouble);
+	if (is_being_frozen(p, note, made->index, pc, made->regs->r[REG_PC])) {
+		*made->regs = p->vm.fetched.carrier;
+		p->vm.fetched.bytes = NULL;
+		note->kind = JAVA_NOTE_BARRIER;
+	}
+	return r;
 }
 
 struct job {
@@ -128,6 +150,8 @@ static bool put_compiled(struct job *job, const struct java_note *note, bool cal
 	return true;
 }
 
+static const char in_heap[] = "[java: callers of a virtual thread that are in the heap]";
+
 static bool put_frame(struct job *job, size_t i)
 {
 	const struct java_note *note = &notes[i], *callee = i ? &notes[i - 1] : NULL;
@@ -145,7 +169,7 @@ static bool put_frame(struct job *job, size_t i)
 	case JAVA_NOTE_CALL_STUB:
 		return put_stub(job, note);
 	case JAVA_NOTE_BARRIER:
-		return put(job, collect_synthetic_frame("[java: callers of a virtual thread that are in the heap]"));
+		return put(job, collect_synthetic_frame(in_heap));
 	case JAVA_NOTE_FETCHED:
 		return true;
 	default:
@@ -192,7 +216,8 @@ enum counter java_mix(
 	if (job.limit > out->max - 1)
 		job.limit = out->max - 1;
 	for (size_t i = 0; i < stack->n && !job.lost; i++)
-		if (!put_frame(&job, i)) {
+		if (!put_frame(&job, i) ||
+			(stack->frames[i].made && notes[i].cut && !put(&job, collect_synthetic_frame(in_heap)))) {
 			begin_next(job.process);
 			out->frames[out->n++] = collect_synthetic_frame("[deeper than was read]");
 			out->outcome = COUNTER_truncated;

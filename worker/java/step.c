@@ -32,7 +32,7 @@ struct step {
 	struct java_note *note;
 	enum java_trouble trouble;
 	uint64_t pc, sp, fp; /* fp 0: not known */
-	bool exact, switched;
+	bool exact, switched, cut;
 	const struct java_fetched *fetched; /* the frame is in this chunk; NULL: on the stack */
 };
 
@@ -91,33 +91,46 @@ static int set_caller(struct step *s, uint64_t pc, uint64_t sp, uint64_t fp)
 	return UNWIND_CALLER;
 }
 
-/* To the first frame of the next chunk that was copied. False: there is none. */
+/* To the first frame of the next chunk that was copied. False: there is none; or the machine was just changing it. */
 static bool open_chunk(struct step *s, struct java_fetched *f)
 {
+	struct java_chunk chunk;
 	uint64_t record[2];
-	if (f->rest_bytes < sizeof f->chunk)
+	if (f->rest_bytes < sizeof chunk)
 		return false;
-	memcpy(&f->chunk, f->rest, sizeof f->chunk);
-	if (f->chunk.bytes < JAVA_CHUNK_RECORD || f->chunk.bytes > f->rest_bytes - sizeof f->chunk)
+	memcpy(&chunk, f->rest, sizeof chunk);
+	if (chunk.bytes < JAVA_CHUNK_RECORD || chunk.bytes > f->rest_bytes - sizeof chunk)
 		return false;
-	f->bytes = f->rest + sizeof f->chunk;
-	f->rest = f->bytes + f->chunk.bytes;
-	f->rest_bytes -= sizeof f->chunk + f->chunk.bytes;
-	memcpy(record, f->bytes, sizeof record);
+	memcpy(record, f->rest + sizeof chunk, sizeof record);
+	if (record[1] == s->vm->chunks.barrier)
+		return false;
+	f->chunk = chunk;
+	f->bytes = f->rest + sizeof chunk;
+	f->rest = f->bytes + chunk.bytes;
+	f->rest_bytes -= sizeof chunk + chunk.bytes;
 	s->fetched = f;
 	s->switched = true;
-	set_caller(s, record[1], f->chunk.first, frame_pointer(s, f->chunk.first - JAVA_CHUNK_RECORD, record));
+	set_caller(s, record[1], chunk.first, frame_pointer(s, chunk.first - JAVA_CHUNK_RECORD, record));
 	return true;
+}
+
+static int to_carrier(struct step *s)
+{
+	*s->regs = s->vm->fetched.carrier;
+	s->switched = true;
+	return UNWIND_CALLER;
 }
 
 static int to_caller(struct step *s, uint64_t pc, uint64_t sp, uint64_t fp)
 {
+	struct java_fetched *f = &s->vm->fetched;
 	if (!is_last_fetched(s, pc, sp))
 		return set_caller(s, pc, sp, fp);
-	if (!open_chunk(s, &s->vm->fetched))
-		*s->regs = s->vm->fetched.carrier;
-	s->switched = true;
-	return UNWIND_CALLER;
+	s->cut = f->chunk.cut;
+	if (open_chunk(s, f))
+		return UNWIND_CALLER;
+	s->cut |= f->rest_bytes > 0;
+	return to_carrier(s);
 }
 
 /* The caller of a frame whose return address is at `at`. */
@@ -208,7 +221,7 @@ static int step_compiled(struct step *s)
 {
 	const struct java_blob *b = &s->known->blob;
 	uint64_t original;
-	*s->note = (struct java_note) { JAVA_NOTE_COMPILED, s->known, 0, s->pc, s->exact, 0, -1 };
+	*s->note = (struct java_note) { JAVA_NOTE_COMPILED, s->known, 0, s->pc, s->exact, 0, -1, false };
 	/* A caller whose frame is to be interpreted is returned to elsewhere; where it really called is kept in its frame. */
 	if (!s->exact && (s->pc == b->deopt || s->pc == b->deopt_mh)) {
 		if (read_stack(s, s->sp + b->original_pc, &original, sizeof original) < 0)
@@ -254,7 +267,7 @@ static bool is_return_address(const struct step *s, uint64_t pc)
 
 static void note_interpreted(struct step *s, uint64_t method, int32_t bci)
 {
-	*s->note = (struct java_note) { JAVA_NOTE_INTERPRETED, s->known, 0, s->pc, s->exact, method, bci };
+	*s->note = (struct java_note) { JAVA_NOTE_INTERPRETED, s->known, 0, s->pc, s->exact, method, bci, false };
 }
 
 /* A frame that stands, at rbp. */
@@ -302,7 +315,7 @@ static int step_interpreter_return(struct step *s)
 	}
 	if (rbx < s->sp || rbx - s->sp > RECORD_MAX || !is_return_address(s, pc))
 		return -ENOENT;
-	*s->note = (struct java_note) { JAVA_NOTE_STUB, s->known, 0, s->pc, s->exact, 0, -1 };
+	*s->note = (struct java_note) { JAVA_NOTE_STUB, s->known, 0, s->pc, s->exact, 0, -1, false };
 	return to_caller(s, pc, rbx, s->fp);
 }
 
@@ -495,19 +508,22 @@ static void learn_chunks(struct step *s, uint64_t continuation)
 
 /* The chunks that were copied in the window, if they are of this barrier; then the carrier's frames. An interpreted frame's arguments are between
  * the barrier's address and what was its caller's stack pointer. */
-static bool open_chunks(struct step *s, const struct unwind_made *made, uint64_t sp)
+static bool open_chunks(struct step *s, const struct unwind_made *made, uint64_t sp, uint64_t continuation)
 {
 	enum { ARGUMENTS_MAX = 256 * WORD };
 	struct java_fetched *f = &s->vm->fetched;
-	uint64_t behind;
-	if (!made->captured || made->captured_bytes < JAVA_CAPTURE_BYTES + sizeof f->chunk)
+	struct java_chunk first;
+	f->bytes = NULL;
+	if (!made->captured || made->captured_bytes < JAVA_CAPTURE_BYTES + sizeof first)
+		return false;
+	memcpy(&first, made->captured + JAVA_CAPTURE_BYTES, sizeof first);
+	if (first.continuation != continuation || first.behind > sp || sp - first.behind > ARGUMENTS_MAX)
 		return false;
 	*f = (struct java_fetched) { .sample = s->vm->sample,
 		.rest = made->captured + JAVA_CAPTURE_BYTES,
 		.rest_bytes = made->captured_bytes - JAVA_CAPTURE_BYTES,
 		.carrier = *s->regs };
-	memcpy(&behind, f->rest + offsetof(struct java_chunk, behind), sizeof behind);
-	return behind <= sp && sp - behind <= ARGUMENTS_MAX && open_chunk(s, f);
+	return open_chunk(s, f);
 }
 
 /* A virtual thread's frames are put below the frame in which its carrier entered it: a ContinuationEntry, whose words are of the heap, the
@@ -529,13 +545,15 @@ static int step_barrier(struct step *s)
 static int step_continuation(struct step *s, const struct unwind_made *made)
 {
 	uint64_t words[JAVA_BEHIND_BARRIER], behind = s->sp, continuation;
+	if (s->fetched)
+		return undecided(s);
 	s->note->kind = JAVA_NOTE_BARRIER;
 	int r = step_barrier(s);
-	if (r != UNWIND_CALLER || read_stack(s, behind, words, sizeof words) < 0)
+	if (r != UNWIND_CALLER || read_stack(s, behind, words, sizeof words) < 0 ||
+		!java_continuation(words, JAVA_BEHIND_BARRIER, &continuation))
 		return r;
-	if (java_continuation(words, JAVA_BEHIND_BARRIER, &continuation))
-		learn_chunks(s, continuation);
-	if (open_chunks(s, made, behind))
+	learn_chunks(s, continuation);
+	if (open_chunks(s, made, behind, continuation))
 		s->note->kind = JAVA_NOTE_FETCHED;
 	return r;
 }
@@ -545,7 +563,7 @@ static int step_stub(struct step *s, const struct unwind_made *made)
 	static const uint8_t enter[] = { 0x55, 0x48, 0x8b, 0xec };
 	const struct java_blob *b = &s->known->blob;
 	uint8_t code[sizeof enter];
-	*s->note = (struct java_note) { JAVA_NOTE_STUB, s->known, 0, s->pc, s->exact, 0, -1 };
+	*s->note = (struct java_note) { JAVA_NOTE_STUB, s->known, 0, s->pc, s->exact, 0, -1, false };
 	if (!s->exact && s->pc == s->vm->call_stub_return)
 		return step_call_stub(s);
 	/* The outermost frame of a virtual thread that is not in the heap returns to a routine that fetches more of them. */
@@ -581,7 +599,7 @@ int java_step(struct java_vm *vm, const struct unwind_env *env, struct unwind_ma
 		.fp = regs_known(regs, REG_FP) ? regs->r[REG_FP] : 0,
 		.exact = made->exact };
 	const struct java_fetched *f = &vm->fetched;
-	if (f->bytes && f->sample == vm->sample && is_fetched(f, s.sp, 0) && s.sp >= f->chunk.first)
+	if (f->bytes && f->sample == vm->sample && s.sp >= f->chunk.first && s.sp < f->chunk.bottom)
 		s.fetched = f;
 	*note = (struct java_note) { .kind = JAVA_NOTE_NONE };
 	/* A return address may be behind the last byte of its caller. */
@@ -597,23 +615,27 @@ int java_step(struct java_vm *vm, const struct unwind_env *env, struct unwind_ma
 		r = step_compiled(&s);
 		break;
 	case JAVA_BLOB_INTERPRETER:
-		*note = (struct java_note) { JAVA_NOTE_STUB, s.known, 0, s.pc, s.exact, 0, -1 };
+		*note = (struct java_note) { JAVA_NOTE_STUB, s.known, 0, s.pc, s.exact, 0, -1, false };
 		r = step_interpreter(&s);
 		break;
 	case JAVA_BLOB_ADAPTER:
-		*note = (struct java_note) { JAVA_NOTE_STUB, s.known, 0, s.pc, s.exact, 0, -1 };
+		*note = (struct java_note) { JAVA_NOTE_STUB, s.known, 0, s.pc, s.exact, 0, -1, false };
 		r = step_adapter(&s);
 		break;
 	case JAVA_BLOB_VTABLE:
-		*note = (struct java_note) { JAVA_NOTE_STUB, s.known, 0, s.pc, s.exact, 0, -1 };
+		*note = (struct java_note) { JAVA_NOTE_STUB, s.known, 0, s.pc, s.exact, 0, -1, false };
 		r = by(&s, X86_RETURN);
 		break;
 	default:
 		r = step_stub(&s, made);
 	}
+	/* Where not all frames were copied the carrier's are known all the same. */
+	if (s.fetched && r != UNWIND_CALLER && s.note->kind != JAVA_NOTE_FETCHED) {
+		s.cut = true;
+		r = to_carrier(&s);
+	}
+	note->cut = s.cut;
 	made->switched = s.switched;
-	if (s.fetched && r == UNWIND_NO_MEMORY) /* it is not the stack that was read too little of */
-		r = undecided(&s);
 	*ret_trouble = r == UNWIND_CALLER ? JAVA_TROUBLE_NONE : s.trouble;
 	return r;
 }

@@ -31,6 +31,7 @@ struct java_note {
 	bool exact;
 	uint64_t method; /* interpreted */
 	int32_t bci;     /* interpreted; -1: not known, or a native method */
+	bool cut;        /* there are callers in the heap that were not copied: the carrier's frames are next */
 };
 
 /* Why a walk ended in Java's code. */
