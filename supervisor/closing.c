@@ -51,10 +51,12 @@ void closing_worker_waits(struct worker *w)
 {
 	struct snapshots *all = &w->supervisor->snapshots;
 	if (w->row->party != PARTY_SAMPLER || all->closing_stage != CLOSING_MARKING || all->hurried >= HURRIES_MAX ||
-		heir_of(w)->life.state == LIFE_STANDBY)
+		all->hurrying || heir_of(w)->life.state == LIFE_STANDBY)
 		return;
-	all->hurried++;
+	all->hurrying = true; /* one that cannot be started waits again, which calls again */
 	worker_event(w, LIFE_START, CAUSE_none);
+	all->hurrying = false;
+	all->hurried += life_has_process(&w->life);
 }
 
 static void send_mark(struct supervisor *s)

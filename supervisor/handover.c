@@ -61,6 +61,8 @@ void handover_standby(struct worker *heir)
 void handover_gone(struct worker *w)
 {
 	struct worker *heir = is_heir(w) ? w : heir_of(w), *post = post_of(heir);
+	if (is_heir(w) && post->plain && post->measured.retried)
+		post->leashed = LEASHED_MAX; /* however its one successor in real time has ended */
 	if (!is_heir(w) && heir->life.state == LIFE_STANDBY)
 		timer_set(&heir->takeover, 0, on_takeover, heir);
 	else if (!is_heir(w) && life_has_process(&heir->life))

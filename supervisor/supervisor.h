@@ -237,10 +237,11 @@ struct snapshots {
 	bool settled[WORKERS_MAX],
 		introduced[WORKERS_MAX]; /* introduced: it was told of a process that it may understand */
 	bool unmarked;                   /* the sampler has put no mark behind the closing one */
-	unsigned hurried;                /* starts of a sampler, for that mark, before its wait was over */
-	bool merge_late;                 /* merge has missed a deadline of the closing one */
-	unsigned rounds;                 /* deadlines that the closing one has missed in this stage */
-	int64_t carried; /* samples of an earlier snapshot whose worker was late: they are in the next one */
+	bool hurrying;
+	unsigned hurried; /* starts of a sampler, for that mark, before its wait was over */
+	bool merge_late;  /* merge has missed a deadline of the closing one */
+	unsigned rounds;  /* deadlines that the closing one has missed in this stage */
+	int64_t carried;  /* samples of an earlier snapshot whose worker was late: they are in the next one */
 	/* the last complete one, for status */
 	uint64_t last_id, last_processes, last_stacks;
 	uint64_t last_counters[COUNTER_MAX];
