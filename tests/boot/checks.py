@@ -37,7 +37,7 @@ CONTROLLERS = ("cpu", "memory", "pids")
 PATIENCE = 40.0
 DEADLINE = "20s"
 CHECK_SECONDS = 90
-LEASH = "".join(f"[worker {name}]\nrealtime_leash = 200ms\n" for name in WORKERS if name != "merge")
+LEASH = "".join(f"[worker {name}]\nrealtime_leash = 200ms\n" for name in WORKERS if name != "merge")  # an emulator is slow
 
 Check = Callable[[], None]
 CHECKS: list[Check] = []

@@ -567,9 +567,8 @@ static int step_stub(struct step *s, const struct unwind_made *made)
 	if (!s->exact && s->pc == s->vm->call_stub_return)
 		return step_call_stub(s);
 	/* The outermost frame of a virtual thread that is not in the heap returns to a routine that fetches more of them. */
-	if (!s->exact && !b->frame_bytes && strstr(s->known->name, "continuation") && !is_call(s, s->pc)) {
+	if (!s->exact && !b->frame_bytes && strstr(s->known->name, "continuation") && !is_call(s, s->pc))
 		return step_continuation(s, made);
-	}
 	if (b->frame_bytes < 2 * WORD)
 		return s->exact ? step_routine(s) : step_calling_routine(s);
 	if (!s->exact)
