@@ -292,6 +292,7 @@ def test_racer_costs_one_worker(
         target("racer", file_system.file) as racer,
         running([harness.program("split"), "120"]) as bystander,
     ):
+        one.wait_profiles(1)  # until each worker has its doorbell and its rings: it has not when the service is ready
         fds = fds_of(one)
         file_system.stall()
         old = race(one, racer, file_system)
