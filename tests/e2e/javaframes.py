@@ -210,6 +210,8 @@ class Script:
 
     def calls(self, frame: Frame, callee: Frame) -> bool:
         text = self.text[frame.line - 1] if 0 < frame.line <= len(self.text) else ""
+        if callee.name.startswith("java.lang.StringBuilder.") and '" + ' in text:
+            return True  # up to 8
         if callee.bare == "<init>":
             return "new " in text or frame.bare == "<init>"
         if callee.hidden:

@@ -20,8 +20,9 @@ from interpreters import MAKING_LIMIT, own_suite
 from javaframes import PACKAGE
 
 # Release of Java, and which Debian has it.
-RELEASES = {"11": "bullseye", "17": "bookworm", "21": "trixie", "25": "trixie"}
+RELEASES = {"8": "sid", "11": "bullseye", "17": "bookworm", "21": "trixie", "25": "trixie"}
 CLASSES = harness.WORKLOADS / "java"
+CLASSES_8 = harness.WORKLOADS / "java8"
 # Small heaps, since many run at once.
 OPTIONS = ("-Xms48m", "-Xmx96m")
 
@@ -40,7 +41,7 @@ class Jvm:
         directory = Path(tempfile.mkdtemp(prefix="bh-java-", dir=self.root / "tmp"))
         try:
             directory.chmod(0o755)
-            shutil.copytree(CLASSES, directory / "classes")
+            shutil.copytree(CLASSES if self.release > 8 else CLASSES_8, directory / "classes")
             with contextlib.ExitStack() as stack:
                 yield Place(self, directory, stack)
         finally:
@@ -83,9 +84,10 @@ class Place:
 
 
 def release_of(path: Path, root: Path = Path("/")) -> int:
-    """As the directory of a JVM says: a file beside bin."""
-    text = (root / path.relative_to("/")).parent.parent.joinpath("release").read_text()
-    found = re.search(r'JAVA_VERSION="(\d+)', text)
+    """As the directory of a JVM says: a file beside bin, which Debian's 8 has not, in which it was called 1.8."""
+    home = (root / path.relative_to("/")).parent.parent
+    text = (home / "release").read_text() if (home / "release").exists() else f'JAVA_VERSION="{home}"'
+    found = re.search(r'JAVA_VERSION="(?:1\.|.*/java-)?(\d+)', text)
     assert found, text
     return int(found[1])
 
@@ -108,7 +110,7 @@ def find(name: str) -> Jvm:
         path = Path(name) / "bin" / "java"
         return Jvm(name, release_of(path), path)
     suite = RELEASES[name]
-    path = Path(f"/usr/lib/jvm/java-{name}-openjdk-amd64/bin/java")
+    path = Path(f"/usr/lib/jvm/java-{name}-openjdk-amd64") / ("jre/bin/java" if name == "8" else "bin/java")
     if suite == own_suite() and path.exists():
         return Jvm(name, release_of(path), path)
     root = root_of(suite)

@@ -46,8 +46,10 @@ class Run:
     script: str
     arguments: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
-    since: int = 11
-    """The first release of Java that can run it."""
+    since: int = 8
+    """The first release of Java that can run it..."""
+    until: int = 99
+    """...and the last."""
 
 
 Runs = dict[str, Run]  # the names are those of the processes, and so at most 15 characters long
@@ -73,21 +75,26 @@ SHAPES: Runs = {
     "virtual": Run("Virtual", since=21),
     "unloading": Run("Unloading", options=("-XX:ReservedCodeCacheSize=6m",)),
 }
-# Ways of running one: each is the same three programs, which say most.
-WAYS: dict[str, tuple[str, ...]] = {
-    "interpreted": ("-Xint",),
-    "c1": ("-XX:TieredStopAtLevel=1",),
-    "c2": ("-XX:-TieredCompilation",),
-    "frame_pointers": ("-XX:+PreserveFramePointer",),
-    "one_code_heap": ("-XX:-SegmentedCodeCache",),
+# Ways of running one: each is the same programs, which say most.
+WAYS: Runs = {
+    "interpreted": Run("Alternating", (str(DEPTH),), ("-Xint",)),
+    "c1": Run("Alternating", (str(DEPTH),), ("-XX:TieredStopAtLevel=1",)),
+    "c2": Run("Alternating", (str(DEPTH),), ("-XX:-TieredCompilation",)),
+    "frame_pointers": Run("Alternating", (str(DEPTH),), ("-XX:+PreserveFramePointer",)),
+    "one_code_heap": Run("Alternating", (str(DEPTH),), ("-XX:-SegmentedCodeCache",), since=9),
+    "s_interpreted": Run("Split", (), ("-Xint",)),
+    "s_c1": Run("Split", (), ("-XX:TieredStopAtLevel=1",)),
 }
-COLLECTORS: dict[str, tuple[str, ...]] = {
-    "serial": ("-XX:+UseSerialGC",),
-    "parallel": ("-XX:+UseParallelGC",),
-    "g1": ("-XX:+UseG1GC",),
-    "z": ("-XX:+UseZGC",),
-    "shenandoah": ("-XX:+UseShenandoahGC",),
+COLLECTORS: Runs = {
+    "serial": Run("Churn", (), ("-XX:+UseSerialGC",)),
+    "parallel": Run("Churn", (), ("-XX:+UseParallelGC",)),
+    "cms": Run("Churn", (), ("-XX:+UseConcMarkSweepGC",), until=13),
+    "g1": Run("Churn", (), ("-XX:+UseG1GC",)),
+    "z": Run("Churn", (), ("-XX:+UseZGC",), since=15),
+    "shenandoah": Run("Churn", (), ("-XX:+UseShenandoahGC",), since=15),
 }
+# Two are enough: what differs from one release to the next is the same in all of the newer ones.
+OF_WAYS = (jvms.own(), "8")
 
 
 @dataclass
@@ -116,7 +123,7 @@ def is_of_program(run: str, sample: Sample) -> bool:
 
 def measure(name: str, runs: Runs, hz: int, seconds: float, warm: float = 0.8) -> Measured:
     jvm = jvms.find(name)
-    runs = {key: run for key, run in runs.items() if jvm.release >= run.since}
+    runs = {key: run for key, run in runs.items() if run.since <= jvm.release <= run.until}
     with jvm.place() as place, harness.short_directory() as directory:
         for key, run in runs.items():
             place.start(run.script, *run.arguments, name=key, options=run.options)
@@ -140,17 +147,13 @@ def shapes_of(name: str) -> Measured:
 
 
 @lru_cache
-def ways() -> Measured:
-    """One JVM is enough: what differs from one release to the next is the same in all of them."""
-    runs = {way: Run("Alternating", (str(DEPTH),), options) for way, options in WAYS.items()}
-    runs |= {f"s_{way}": Run("Split", (), WAYS[way]) for way in ("interpreted", "c1")}
-    return measure(jvms.own(), runs, SHAPES_HZ, SHAPES_SECONDS)
+def ways_of(name: str) -> Measured:
+    return measure(name, WAYS, SHAPES_HZ, SHAPES_SECONDS)
 
 
 @lru_cache
-def collectors() -> Measured:
-    runs = {name: Run("Churn", (), options) for name, options in COLLECTORS.items()}
-    return measure(jvms.own(), runs, SHAPES_HZ, SHAPES_SECONDS)
+def collectors_of(name: str) -> Measured:
+    return measure(name, COLLECTORS, SHAPES_HZ, SHAPES_SECONDS)
 
 
 @pytest.fixture(params=jvms.all_names())
@@ -535,9 +538,16 @@ def test_threads_of_the_virtual_machine_are_native(shapes: Measured) -> None:
 # -- ways of running one
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_way_of_running(way: str, request: pytest.FixtureRequest) -> None:
-    measured = fresh(request, ways)()
+def taken(measured: Measured, run: str) -> Measured:
+    if run not in measured.runs:
+        pytest.skip(f"Java {measured.jvm.release} has no {run}")
+    return measured
+
+
+@pytest.mark.parametrize("way", [way for way, run in WAYS.items() if run.script == "Alternating"])
+@pytest.mark.parametrize("name", OF_WAYS)
+def test_way_of_running(name: str, way: str, request: pytest.FixtureRequest) -> None:
+    measured = taken(fresh(request, ways_of)(name), way)
     samples = measured.of(way)
     check_edges(samples)
     check_shape(samples, javaframes.alternating(DEPTH, inlines=way != "interpreted"))
@@ -553,15 +563,17 @@ def test_way_of_running(way: str, request: pytest.FixtureRequest) -> None:
         assert kinds["j"] and kinds["i"], kinds
 
 
-@pytest.mark.parametrize("way", ["interpreted", "c1"])
-def test_split_by_way_of_running(way: str) -> None:
-    check_split(ways().of(f"s_{way}"))
+@pytest.mark.parametrize("way", [way for way, run in WAYS.items() if run.script == "Split"])
+@pytest.mark.parametrize("name", OF_WAYS)
+def test_split_by_way_of_running(name: str, way: str, request: pytest.FixtureRequest) -> None:
+    check_split(fresh(request, ways_of)(name).of(way))
 
 
 @pytest.mark.parametrize("collector", COLLECTORS)
-def test_collector(collector: str, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize("name", OF_WAYS)
+def test_collector(name: str, collector: str, request: pytest.FixtureRequest) -> None:
     """Memory moves under the reader; what it reads does not depend on that."""
-    measured = fresh(request, collectors)()
+    measured = taken(fresh(request, collectors_of)(name), collector)
     samples = measured.of(collector)
     check_edges(samples)
     # of the recursion one or two more may be inlined into the innermost one
@@ -571,13 +583,15 @@ def test_collector(collector: str, request: pytest.FixtureRequest) -> None:
         share(javaframes.count(samples, part) > 0, f"{part} was never seen: {javaframes.chains(samples).most_common(5)}")
 
 
-@pytest.mark.parametrize("take", [ways, collectors], ids=["ways", "collectors"])
-def test_yield_of_the_ways(take: Callable[[], Measured], request: pytest.FixtureRequest) -> None:
-    measured = fresh(request, take)()
+@pytest.mark.parametrize("take", [ways_of, collectors_of], ids=["ways", "collectors"])
+@pytest.mark.parametrize("name", OF_WAYS)
+def test_yield_of_the_ways(name: str, take: Callable[[str], Measured], request: pytest.FixtureRequest) -> None:
+    measured = fresh(request, take)(name)
     check_yield(measured, measured.runs, MOST_LATE_OF_NEW_METHODS)
 
 
-def test_ways_are_conserved() -> None:
-    for measured in (ways(), collectors()):
+@pytest.mark.parametrize("name", OF_WAYS)
+def test_ways_are_conserved(name: str) -> None:
+    for measured in (ways_of(name), collectors_of(name)):
         check_conservation(measured.profile.counters)
         assert measured.profile.total == harness.outcomes(measured.profile.counters)

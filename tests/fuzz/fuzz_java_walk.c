@@ -83,7 +83,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memcpy(bytes, data + 1, size - 1);
 	memset(&p, 0, sizeof p);
 	p.ready = true;
-	p.vm.layout = java_layout_as(data[0] & 1 ? 25 : 17);
+	p.vm.layout = java_layout_as((const unsigned[]) { 17, 25, 8 }[data[0] % 3]);
 	p.vm.memory = java_image_memory(&image);
 	p.vm.heaps = (struct java_heaps) { 1, { { HEAP, HEAP_END, BASE, SHIFT } } };
 	p.vm.call_stub_return = HEAP + 0x100;

@@ -126,7 +126,7 @@ static void statics_wild(void)
 
 static void version_old(void)
 {
-	major = 8;
+	major = 10;
 }
 
 static void version_spoils_lines(void)

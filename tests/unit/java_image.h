@@ -1,4 +1,4 @@
-/* A memory for the tests of Java's readers, and layouts as HotSpot 17 and 25 say them. */
+/* A memory for the tests of Java's readers, and layouts as HotSpot 8, 17 and 25 say them. */
 #ifndef TESTS_JAVA_IMAGE_H
 #define TESTS_JAVA_IMAGE_H
 
@@ -51,14 +51,27 @@ struct java_said {
 };
 
 /* The addresses of static fields are the test's: heaps, call_stub_return. */
-static const struct java_said java_says_both[] = { { JAVA_array_length, 4, 0 }, { JAVA_array_data, 8, 8 },
+static const struct java_said java_says_all[] = { { JAVA_array_length, 4, 0 }, { JAVA_array_data, 8, 8 },
 	{ JAVA_space_low, 8, 0 }, { JAVA_space_high, 8, 8 }, { JAVA_sizeof_pc, 8, 16 }, { JAVA_pc_offset, 4, 0 },
 	{ JAVA_pc_scope, 4, 4 }, { JAVA_method_const, 8, 8 }, { JAVA_const_constants, 8, 8 },
-	{ JAVA_pool_holder, 8, 24 }, { JAVA_pool_length, 4, 60 }, { JAVA_pool_source, 2, 54 },
-	{ JAVA_klass_name, 8, 24 }, { JAVA_symbol_length, 2, 4 }, { JAVA_symbol_body, 8, 6 },
-	{ JAVA_sizeof_pool, 8, 72 }, { JAVA_constant_call_wrapper, 4, (uint64_t)-6 }, { JAVA_constant_has_lines, 4, 1 },
-	{ JAVA_collections, 4, 64 }, { JAVA_klass_super, 8, 32 }, { JAVA_klass_layout, 4, 8 },
-	{ JAVA_klass_fields, 8, 40 }, { JAVA_klass_constants, 8, 48 }, { JAVA_oop_class, 4, 8 } };
+	{ JAVA_pool_holder, 8, 24 }, { JAVA_pool_length, 4, 60 }, { JAVA_constant_call_wrapper, 4, (uint64_t)-6 },
+	{ JAVA_constant_has_lines, 4, 1 }, { JAVA_collections, 4, 64 } };
+static const struct java_said java_says_newer[] = { { JAVA_pool_source, 2, 54 }, { JAVA_klass_name, 8, 24 },
+	{ JAVA_symbol_length, 2, 4 }, { JAVA_symbol_body, 8, 6 }, { JAVA_sizeof_pool, 8, 72 },
+	{ JAVA_klass_super, 8, 32 }, { JAVA_klass_layout, 4, 8 }, { JAVA_klass_fields, 8, 40 },
+	{ JAVA_klass_constants, 8, 48 }, { JAVA_oop_class, 4, 8 } };
+static const struct java_said java_says_8[] = { { JAVA_heap_memory, 8, 0 }, { JAVA_heap_segments, 8, 112 },
+	{ JAVA_heap_shift, 4, 248 }, { JAVA_blob_name, 8, 8 }, { JAVA_blob_size, 4, 16 },
+	{ JAVA_blob_frame_size, 4, 44 }, { JAVA_blob_frame_complete, 4, 36 }, { JAVA_blob_data_offset, 4, 40 },
+	{ JAVA_blob_code_offset, 4, 32 }, { JAVA_blob_relocation_size, 4, 24 }, { JAVA_nmethod_method, 8, 64 },
+	{ JAVA_nmethod_compile_id, 4, 204 }, { JAVA_nmethod_level, 4, 208 }, { JAVA_nmethod_original_pc, 4, 200 },
+	{ JAVA_nmethod_entry, 8, 128 }, { JAVA_nmethod_deopt_offset, 4, 148 }, { JAVA_nmethod_deopt_mh_offset, 4, 152 },
+	{ JAVA_nmethod_metadata_offset, 4, 172 }, { JAVA_nmethod_scopes_offset, 4, 176 },
+	{ JAVA_nmethod_pcs_offset, 4, 180 }, { JAVA_nmethod_dependencies_offset, 4, 184 }, { JAVA_const_flags, 2, 28 },
+	{ JAVA_const_code_size, 2, 32 }, { JAVA_const_name, 2, 34 }, { JAVA_const_signature, 2, 36 },
+	{ JAVA_klass_source, 2, 258 }, { JAVA_klass_name, 8, 16 }, { JAVA_symbol_length, 2, 0 },
+	{ JAVA_symbol_body, 8, 8 }, { JAVA_sizeof_heap_block, 8, 16 }, { JAVA_sizeof_pool, 8, 80 },
+	{ JAVA_sizeof_const_method, 8, 48 } };
 static const struct java_said java_says_17[] = { { JAVA_heap_memory, 8, 8 }, { JAVA_heap_segments, 8, 120 },
 	{ JAVA_heap_shift, 4, 256 }, { JAVA_blob_name, 8, 96 }, { JAVA_blob_size, 4, 12 },
 	{ JAVA_blob_frame_size, 4, 28 }, { JAVA_blob_frame_complete, 4, 20 }, { JAVA_blob_data_offset, 4, 24 },
@@ -90,15 +103,19 @@ static inline void java_say(struct java_layout *l, const struct java_said *says,
 static inline struct java_layout java_layout_as(unsigned major)
 {
 	struct java_layout l = { .major = major,
-		.pointers = major < 23,
 		.excluded = major >= 20,
+		.bytecode_at = major == JAVA_8 ? 7 : 8,
 		.nmethod_bytes = 400,
 		.method_bytes = 88,
 		.const_bytes = 64,
 		.pool_bytes = 72,
-		.klass_bytes = 64 };
-	java_say(&l, java_says_both, sizeof java_says_both / sizeof *java_says_both);
-	if (major < 23)
+		.klass_bytes = major == JAVA_8 ? 266 : 64 };
+	java_say(&l, java_says_all, sizeof java_says_all / sizeof *java_says_all);
+	if (major != JAVA_8)
+		java_say(&l, java_says_newer, sizeof java_says_newer / sizeof *java_says_newer);
+	if (major == JAVA_8)
+		java_say(&l, java_says_8, sizeof java_says_8 / sizeof *java_says_8);
+	else if (major < 23)
 		java_say(&l, java_says_17, sizeof java_says_17 / sizeof *java_says_17);
 	else
 		java_say(&l, java_says_25, sizeof java_says_25 / sizeof *java_says_25);

@@ -222,6 +222,60 @@ static void a_segment_map_that_lies_leads_nowhere(void **state)
 	free(image.bytes);
 }
 
+/* In 8 a variable holds the only one, and there is no array. */
+static void the_only_heap_of_8(void **state)
+{
+	enum { AT = HEAP, CODE_HEAP = HEAP + 8 };
+	struct java_layout l = java_layout_as(JAVA_8);
+	struct java_image image = { HEAP, calloc(1, ALL), ALL };
+	struct java_memory memory = java_image_memory(&image);
+	struct java_heaps heaps;
+	(void)state;
+	l.of[JAVA_heap] = (struct java_value) { true, 8, AT };
+	assert_int_equal(java_heaps_read(&heaps, &l, &memory), -EAGAIN);
+	java_image_word(&image, AT, CODE_HEAP);
+	java_image_word(&image, CODE_HEAP, 0x1000);
+	java_image_word(&image, CODE_HEAP + 8, 0x9000);
+	java_image_word(&image, CODE_HEAP + 112, MAP);
+	java_image_half(&image, CODE_HEAP + 248, SHIFT);
+	assert_int_equal(java_heaps_read(&heaps, &l, &memory), 0);
+	assert_int_equal(heaps.n, 1);
+	assert_ptr_equal(java_heap_of(&heaps, 0x8fff), &heaps.heap[0]);
+	assert_null(java_heap_of(&heaps, 0x9000));
+	free(image.bytes);
+}
+
+/* A method's names are the same, however many others have them, too: in 8 the count is behind the length. */
+static void how_many_use_a_name_does_not_change_it(void **state)
+{
+	enum { METHOD = HEAP, CONST = HEAP + 0x100, POOL = HEAP + 0x200, KLASS = HEAP + 0x300, SYMBOL = HEAP + 0x500 };
+	static const unsigned releases[] = { JAVA_8, 17 };
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		struct java_layout l = java_layout_as(releases[i]);
+		struct java_image image = { HEAP, calloc(1, ALL), ALL };
+		struct java_memory memory = java_image_memory(&image);
+		struct java_method one, more, other;
+		size_t count = releases[i] == JAVA_8 ? 2 : 0;
+		java_image_word(&image, METHOD + 8, CONST);
+		java_image_word(&image, CONST + 8, POOL);
+		java_image_half(&image, CONST + 32, 100 | 1 << 16);
+		java_image_word(&image, POOL + 24, KLASS);
+		java_image_half(&image, POOL + 60, 4);
+		java_image_word(&image, POOL + l.of[JAVA_sizeof_pool].value + 8, SYMBOL);
+		java_image_word(&image, KLASS + l.of[JAVA_klass_name].value, SYMBOL);
+		java_image_word(&image, SYMBOL, 0x0003000300030003);
+		assert_int_equal(java_method_head(&one, &l, &memory, METHOD), 0);
+		java_image_put(&image, SYMBOL + count, "\4", 1);
+		assert_int_equal(java_method_head(&more, &l, &memory, METHOD), 0);
+		java_image_put(&image, SYMBOL + 4, "\4", 1);
+		assert_int_equal(java_method_head(&other, &l, &memory, METHOD), 0);
+		assert_int_equal(one.name_stamp, more.name_stamp);
+		assert_int_not_equal(one.name_stamp, other.name_stamp);
+		free(image.bytes);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -233,6 +287,8 @@ int main(void)
 		cmocka_unit_test(scopes_that_lie_are_rejected),
 		cmocka_unit_test(a_blob_is_found_from_any_of_its_addresses),
 		cmocka_unit_test(a_segment_map_that_lies_leads_nowhere),
+		cmocka_unit_test(the_only_heap_of_8),
+		cmocka_unit_test(how_many_use_a_name_does_not_change_it),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

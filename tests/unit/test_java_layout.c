@@ -95,7 +95,7 @@ static void put_struct(
 
 static bool is_static(enum java_field id)
 {
-	return id == JAVA_heaps || id == JAVA_call_stub_return || id == JAVA_collected_heap ||
+	return id == JAVA_heaps || id == JAVA_heap || id == JAVA_call_stub_return || id == JAVA_collected_heap ||
 	       id == JAVA_version_major || id == JAVA_version_text;
 }
 
@@ -114,12 +114,14 @@ static void make(struct machine *m, unsigned major)
 		variable(m, 12, CONSTANTS), variable(m, 13, CONSTANT_ROW), variable(m, 14, 0), variable(m, 15, 8) };
 	for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
 		enum java_field id = fields[i].id;
+		if (id == (major == JAVA_8 ? JAVA_heaps : JAVA_heap))
+			continue;
 		if (is_static(id))
 			put_struct(m, fields[i].type, fields[i].field, 8, true, STATICS + 16 * i);
 		else if (says.of[id].known)
 			put_struct(m, fields[i].type, fields[i].field, says.of[id].width, false, says.of[id].value);
 		if (id == JAVA_version_major)
-			java_image_half(&m->image, STATICS + 16 * i, major);
+			java_image_half(&m->image, STATICS + 16 * i, major == JAVA_8 ? 25 : major);
 		if (id == JAVA_version_text)
 			java_image_word(&m->image, STATICS + 16 * i, put_name(m, "17.0.15+6-Debian"));
 	}
@@ -141,17 +143,18 @@ static int read_layout(struct machine *m, struct java_layout *l, const char **wh
 
 static void each_release_is_read_as_it_says(void **state)
 {
-	static const unsigned releases[] = { 17, 25 };
+	static const unsigned releases[] = { 8, 17, 25 };
 	(void)state;
-	for (size_t i = 0; i < 2; i++) {
+	for (size_t i = 0; i < 3; i++) {
 		struct machine m;
 		struct java_layout l, says = java_layout_as(releases[i]);
 		const char *why;
 		make(&m, releases[i]);
 		assert_int_equal(read_layout(&m, &l, &why), 0);
 		assert_int_equal(l.major, releases[i]);
-		assert_string_equal(l.version, "17.0.15+6-Debian");
-		assert_int_equal(l.pointers, releases[i] < 23);
+		assert_string_equal(
+			l.version, releases[i] == JAVA_8 ? "8 (HotSpot 17.0.15+6-Debian)" : "17.0.15+6-Debian");
+		assert_int_equal(l.bytecode_at, releases[i] == JAVA_8 ? 7 : 8);
 		assert_int_equal(l.excluded, releases[i] >= 20);
 		for (size_t k = 0; k < sizeof fields / sizeof *fields; k++)
 			if (says.of[fields[k].id].known && !is_static(fields[k].id)) {
@@ -187,7 +190,7 @@ static void an_old_machine_is_refused_by_name(void **state)
 	struct machine m;
 	(void)state;
 	make(&m, 10);
-	refused(&m, -EINVAL, "older than 11");
+	refused(&m, -EINVAL, "older than 11, and not 8");
 }
 
 static void tables_that_lie_are_refused(void **state)

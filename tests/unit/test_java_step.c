@@ -87,7 +87,7 @@ static void make(struct machine *m)
 
 static int read_stack(void *context, uint64_t address, void *buf, size_t n)
 {
-	return address < STACK + 0x2000 ? java_image_read(context, address, buf, n) : -EFAULT;
+	return address >= STACK && address < STACK + 0x2000 ? java_image_read(context, address, buf, n) : -EFAULT;
 }
 
 static int no_code(void *context, uint64_t pc, struct unwind_code *ret)
@@ -202,6 +202,25 @@ static void an_interpreted_frame_is_at_its_record(void **state)
 }
 
 /* Native code called here: its registers come back, so that its tables can be followed. */
+/* Its innermost frame begins with the bytecode, and nothing below that may be read: it was, and the stack ended there. */
+static void an_interpreted_frame_of_8_ends_with_its_bytecode(void **state)
+{
+	struct machine m;
+	uint64_t fp = STACK + 56, codes = METHOD + 0x100 + 48;
+	(void)state;
+	make(&m);
+	m.vm.layout.bytecode_at = java_layout_as(JAVA_8).bytecode_at;
+	java_image_word(&m.image, fp, 0x2222);
+	java_image_word(&m.image, fp + 8, 0x1111);
+	java_image_word(&m.image, fp - 8, fp + 0x40);
+	java_image_word(&m.image, fp - 24, METHOD);
+	java_image_word(&m.image, fp - 56, codes + 17);
+	struct stepped s = step(&m, true, m.interpreter + CODE + 200, STACK, fp);
+	assert_caller(&s, 0x1111, fp + 0x40, 0x2222);
+	assert_int_equal(s.note.bci, 17);
+	finish(&m);
+}
+
 static void the_call_stub_gives_the_callers_registers_back(void **state)
 {
 	struct machine m;
@@ -372,6 +391,7 @@ int main(void)
 		cmocka_unit_test(a_compiled_frame_that_is_being_made),
 		cmocka_unit_test(a_deoptimised_frame_is_where_it_was),
 		cmocka_unit_test(an_interpreted_frame_is_at_its_record),
+		cmocka_unit_test(an_interpreted_frame_of_8_ends_with_its_bytecode),
 		cmocka_unit_test(the_call_stub_gives_the_callers_registers_back),
 		cmocka_unit_test(code_that_is_no_longer_there_is_torn),
 		cmocka_unit_test(code_that_has_been_replaced_is_noticed),

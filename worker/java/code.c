@@ -30,19 +30,31 @@ static int read_heap(
 	return ret->low < ret->high && shift >= SHIFT_MIN && shift <= SHIFT_MAX ? 0 : -EINVAL;
 }
 
-int java_heaps_read(struct java_heaps *ret, const struct java_layout *l, const struct java_memory *memory)
+/* Their addresses: of the only one, or of those in an array. */
+static int list_heaps(
+	uint64_t heaps[JAVA_HEAPS_MAX], uint64_t *ret_n, const struct java_layout *l, const struct java_memory *memory)
 {
-	uint64_t array, n = 0, data, heaps[JAVA_HEAPS_MAX];
+	uint64_t array, data;
+	*ret_n = 1;
+	if (!java_has(l, JAVA_heaps))
+		return java_read_word(memory, l->of[JAVA_heap].value, heaps);
 	int r = java_read_word(memory, l->of[JAVA_heaps].value, &array);
 	if (!r && !array)
 		return -EAGAIN;
-	r = r ? r : java_get_at(l, memory, JAVA_array_length, array, &n);
+	*ret_n = 0;
+	r = r ? r : java_get_at(l, memory, JAVA_array_length, array, ret_n);
 	r = r ? r : java_get_at(l, memory, JAVA_array_data, array, &data);
-	if (!r && (!n || !data))
+	if (!r && (!*ret_n || !data))
 		return -EAGAIN;
-	if (!r && n > JAVA_HEAPS_MAX)
+	if (!r && *ret_n > JAVA_HEAPS_MAX)
 		return -EINVAL;
-	r = r ? r : java_read(memory, data, heaps, n * sizeof *heaps);
+	return r ? r : java_read(memory, data, heaps, *ret_n * sizeof *heaps);
+}
+
+int java_heaps_read(struct java_heaps *ret, const struct java_layout *l, const struct java_memory *memory)
+{
+	uint64_t n = 0, heaps[JAVA_HEAPS_MAX];
+	int r = list_heaps(heaps, &n, l, memory);
 	for (size_t i = 0; i < n && !r; i++)
 		r = heaps[i] ? read_heap(&ret->heap[i], l, memory, heaps[i]) : -EAGAIN;
 	ret->n = r ? 0 : (uint32_t)n;
@@ -96,11 +108,19 @@ static bool is_inside(const struct java_blob *b, uint64_t at, uint64_t end)
 	return at >= b->address && end >= at && end <= b->end;
 }
 
+/* An address that is kept itself, or as an offset. */
+static uint64_t pointed(const struct java_layout *l, enum java_field pointer, enum java_field offset, uint64_t base,
+	const uint8_t *bytes)
+{
+	return java_has(l, pointer) ? get(l, pointer, bytes) : base + get(l, offset, bytes);
+}
+
 /* Where debug information is, up to 22: behind the code, in this order: metadata, scopes, pcs, dependencies. */
 static bool tables_inside(struct java_blob *b, const struct java_layout *l, const uint8_t *bytes)
 {
 	uint64_t metadata = b->address + get(l, JAVA_nmethod_metadata_offset, bytes),
-		 scopes = get(l, JAVA_nmethod_scopes, bytes), pcs = b->address + get(l, JAVA_nmethod_pcs_offset, bytes),
+		 scopes = pointed(l, JAVA_nmethod_scopes, JAVA_nmethod_scopes_offset, b->address, bytes),
+		 pcs = b->address + get(l, JAVA_nmethod_pcs_offset, bytes),
 		 end = b->address + get(l, JAVA_nmethod_dependencies_offset, bytes);
 	if (!is_inside(b, metadata, scopes) || !is_inside(b, scopes, pcs) || !is_inside(b, pcs, end))
 		return false;
@@ -150,17 +170,12 @@ static int decode_nmethod(struct java_blob *b, const struct java_layout *l, cons
 	uint64_t level = get(l, JAVA_nmethod_level, bytes);
 	b->level = level <= 4 ? (uint8_t)level : 0;
 	b->original_pc = (uint32_t)get(l, JAVA_nmethod_original_pc, bytes);
-	if (l->pointers) {
-		b->entry = get(l, JAVA_nmethod_entry, bytes);
-		b->deopt = get(l, JAVA_nmethod_deopt, bytes);
-		b->deopt_mh = get(l, JAVA_nmethod_deopt_mh, bytes);
-	} else {
-		b->entry = b->code + get(l, JAVA_nmethod_entry_offset, bytes);
-		b->deopt = b->address + get(l, JAVA_nmethod_deopt_offset, bytes);
-		b->deopt_mh = b->address + get(l, JAVA_nmethod_deopt_mh_offset, bytes);
-	}
+	b->entry = pointed(l, JAVA_nmethod_entry, JAVA_nmethod_entry_offset, b->code, bytes);
+	b->deopt = pointed(l, JAVA_nmethod_deopt, JAVA_nmethod_deopt_offset, b->address, bytes);
+	b->deopt_mh = pointed(l, JAVA_nmethod_deopt_mh, JAVA_nmethod_deopt_mh_offset, b->address, bytes);
 	bool sane = b->entry >= b->code && b->entry < b->code_end && b->original_pc < JAVA_FRAME_BYTES_MAX;
-	bool tables = sane && (l->pointers ? tables_inside(b, l, bytes) : tables_outside(b, l, bytes));
+	bool outside = java_has(l, JAVA_nmethod_immutable);
+	bool tables = sane && (outside ? tables_outside(b, l, bytes) : tables_inside(b, l, bytes));
 	return tables && b->nmetadata * 8 <= METADATA_MAX && b->scopes_bytes <= BLOB_MAX ? 0 : -EINVAL;
 }
 
@@ -176,8 +191,8 @@ int java_blob_decode(
 	b.end = b.address + size;
 	if (size > BLOB_MAX || b.end > heap->high || b.address < heap->low)
 		return -EINVAL;
-	b.code = l->pointers ? get(l, JAVA_blob_code_begin, bytes) : b.address + get(l, JAVA_blob_code_offset, bytes);
-	b.code_end = l->pointers ? get(l, JAVA_blob_code_end, bytes) : b.address + get(l, JAVA_blob_data_offset, bytes);
+	b.code = pointed(l, JAVA_blob_code_begin, JAVA_blob_code_offset, b.address, bytes);
+	b.code_end = pointed(l, JAVA_blob_code_end, JAVA_blob_data_offset, b.address, bytes);
 	if (!is_inside(&b, b.code, b.code_end))
 		return -EINVAL;
 	if (frame * 8 <= JAVA_FRAME_BYTES_MAX)

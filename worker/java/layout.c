@@ -273,31 +273,47 @@ static bool spans(struct java_layout *l)
 	return l->nmethod_bytes && l->method_bytes && l->const_bytes && l->pool_bytes && l->klass_bytes;
 }
 
+static bool has_all(const struct java_layout *l, const enum java_field *fields, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!java_has(l, fields[i]))
+			return false;
+	return true;
+}
+
 /* Without these nothing can be read. */
 static bool is_whole(const struct java_layout *l)
 {
-	static const enum java_field all[] = { JAVA_heaps, JAVA_array_length, JAVA_array_data, JAVA_heap_memory,
-		JAVA_heap_segments, JAVA_heap_shift, JAVA_space_low, JAVA_space_high, JAVA_blob_name, JAVA_blob_size,
-		JAVA_blob_frame_size, JAVA_blob_frame_complete, JAVA_nmethod_method, JAVA_nmethod_compile_id,
-		JAVA_nmethod_level, JAVA_nmethod_original_pc, JAVA_nmethod_pcs_offset, JAVA_pc_offset, JAVA_pc_scope,
-		JAVA_method_const, JAVA_const_constants, JAVA_const_flags, JAVA_const_code_size, JAVA_const_name,
-		JAVA_pool_holder, JAVA_pool_length, JAVA_klass_name, JAVA_symbol_length, JAVA_symbol_body,
-		JAVA_call_stub_return, JAVA_sizeof_heap_block, JAVA_sizeof_pc, JAVA_sizeof_pool,
-		JAVA_sizeof_const_method };
-	static const enum java_field pointers[] = { JAVA_blob_code_begin, JAVA_blob_code_end, JAVA_nmethod_entry,
-		JAVA_nmethod_deopt, JAVA_nmethod_scopes, JAVA_nmethod_metadata_offset,
-		JAVA_nmethod_dependencies_offset };
-	static const enum java_field offsets[] = { JAVA_blob_code_offset, JAVA_blob_data_offset,
-		JAVA_nmethod_entry_offset, JAVA_nmethod_deopt_offset, JAVA_nmethod_scopes_offset,
-		JAVA_nmethod_immutable, JAVA_nmethod_immutable_size };
-	bool whole = true;
-	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-		whole &= java_has(l, all[i]);
-	for (size_t i = 0; i < sizeof pointers / sizeof *pointers && l->pointers; i++)
-		whole &= java_has(l, pointers[i]);
-	for (size_t i = 0; i < sizeof offsets / sizeof *offsets && !l->pointers; i++)
-		whole &= java_has(l, offsets[i]);
-	return whole && (java_has(l, JAVA_pool_source) || java_has(l, JAVA_klass_source));
+	static const enum java_field all[] = { JAVA_heap_memory, JAVA_heap_segments, JAVA_heap_shift, JAVA_space_low,
+		JAVA_space_high, JAVA_blob_name, JAVA_blob_size, JAVA_blob_frame_size, JAVA_blob_frame_complete,
+		JAVA_nmethod_method, JAVA_nmethod_compile_id, JAVA_nmethod_level, JAVA_nmethod_original_pc,
+		JAVA_nmethod_pcs_offset, JAVA_pc_offset, JAVA_pc_scope, JAVA_method_const, JAVA_const_constants,
+		JAVA_const_flags, JAVA_const_code_size, JAVA_const_name, JAVA_pool_holder, JAVA_pool_length,
+		JAVA_klass_name, JAVA_symbol_length, JAVA_symbol_body, JAVA_call_stub_return, JAVA_sizeof_heap_block,
+		JAVA_sizeof_pc, JAVA_sizeof_pool, JAVA_sizeof_const_method };
+	/* One of two ways to say the same. */
+	static const enum java_field either[][2] = { { JAVA_heaps, JAVA_heap },
+		{ JAVA_blob_code_begin, JAVA_blob_code_offset }, { JAVA_blob_code_end, JAVA_blob_data_offset },
+		{ JAVA_nmethod_entry, JAVA_nmethod_entry_offset }, { JAVA_nmethod_deopt, JAVA_nmethod_deopt_offset },
+		{ JAVA_nmethod_scopes, JAVA_nmethod_scopes_offset }, { JAVA_pool_source, JAVA_klass_source } };
+	static const enum java_field array[] = { JAVA_array_length, JAVA_array_data };
+	static const enum java_field inside[] = { JAVA_nmethod_metadata_offset, JAVA_nmethod_dependencies_offset };
+	static const enum java_field outside[] = { JAVA_nmethod_scopes_offset, JAVA_nmethod_immutable_size };
+	bool whole = has_all(l, all, sizeof all / sizeof *all);
+	for (size_t i = 0; i < sizeof either / sizeof *either; i++)
+		whole &= java_has(l, either[i][0]) || java_has(l, either[i][1]);
+	whole &= !java_has(l, JAVA_heaps) || has_all(l, array, sizeof array / sizeof *array);
+	return whole && (java_has(l, JAVA_nmethod_immutable) ? has_all(l, outside, sizeof outside / sizeof *outside)
+							     : has_all(l, inside, sizeof inside / sizeof *inside));
+}
+
+/* HotSpot had a number of its own up to 8, whose is 25; and one heap for all code. */
+static uint32_t release_of(const struct java_layout *l, uint64_t major)
+{
+	enum { HOTSPOT_OF_8 = 25 };
+	if (java_has(l, JAVA_heap) && !java_has(l, JAVA_heaps))
+		return major == HOTSPOT_OF_8 ? JAVA_8 : 1;
+	return major < 1000 ? (uint32_t)major : 0;
 }
 
 static void read_version(struct java_layout *l, struct names *names)
@@ -308,10 +324,10 @@ static void read_version(struct java_layout *l, struct names *names)
 	if (java_has(l, JAVA_version_major) &&
 		!java_read(names->memory, l->of[JAVA_version_major].value, bytes, sizeof(uint32_t)))
 		major = java_half(bytes, 0);
-	l->major = major < 1000 ? (uint32_t)major : 0;
+	l->major = release_of(l, major);
 	if (java_has(l, JAVA_version_text) && !java_read_word(names->memory, l->of[JAVA_version_text].value, &text) &&
 		read_name(names, text, name))
-		snprintf(l->version, sizeof l->version, "%.*s", (int)sizeof l->version - 1, name);
+		snprintf(l->version, sizeof l->version, l->major == JAVA_8 ? "8 (HotSpot %.30s)" : "%.47s", name);
 }
 
 int java_layout_read(struct java_layout *ret, const struct java_memory *memory, const struct java_tables *tables,
@@ -327,18 +343,19 @@ int java_layout_read(struct java_layout *ret, const struct java_memory *memory, 
 	if (r)
 		return r == -EINVAL ? r : -EAGAIN;
 	read_version(ret, &names);
-	ret->pointers = java_has(ret, JAVA_blob_code_begin);
 	ret->excluded = ret->major >= 20;
+	ret->bytecode_at = ret->major == JAVA_8 ? 7 : 8;
 	*ret_why = "its virtual machine does not say where its structures are";
-	if (ret->major && ret->major < JAVA_MAJOR_MIN)
-		*ret_why = "its virtual machine is older than 11: not supported";
+	bool supported = ret->major == JAVA_8 || ret->major >= JAVA_MAJOR_MIN;
+	if (ret->major && !supported)
+		*ret_why = "its virtual machine is older than 11, and not 8: not supported";
 	bool sane = ret->of[JAVA_sizeof_pc].value >= 8 && ret->of[JAVA_sizeof_pc].value <= 64 &&
 		    ret->of[JAVA_sizeof_heap_block].value <= 64 && ret->of[JAVA_sizeof_pool].value <= 512 &&
 		    ret->of[JAVA_sizeof_const_method].value <= 512 && ret->of[JAVA_symbol_length].value <= 6 &&
 		    ret->of[JAVA_symbol_body].value <= 32 &&
 		    ret->of[JAVA_pc_offset].value <= ret->of[JAVA_sizeof_pc].value - 4 &&
 		    ret->of[JAVA_pc_scope].value <= ret->of[JAVA_sizeof_pc].value - 4;
-	return ret->major >= JAVA_MAJOR_MIN && is_whole(ret) && sane && spans(ret) ? 0 : -EINVAL;
+	return supported && is_whole(ret) && sane && spans(ret) ? 0 : -EINVAL;
 }
 
 uint64_t java_get(const struct java_layout *l, enum java_field field, const uint8_t *bytes)

@@ -11,7 +11,8 @@
 #include <stdint.h>
 
 enum {
-	JAVA_MAJOR_MIN = 11,      /* 8 has one code heap, and other frames of its interpreter */
+	JAVA_8 = 8,
+	JAVA_MAJOR_MIN = 11,      /* but for 8; 9 and 10 have not been tried */
 	JAVA_STRUCTURE_MAX = 512, /* bytes of any structure that are read */
 	JAVA_VERSION_BYTES = 48,
 	JAVA_ROUTINES_MAX = 96, /* that are told of by name */
@@ -53,8 +54,8 @@ struct java_layout {
 	char version[JAVA_VERSION_BYTES]; /* as it calls itself, cut */
 	uint32_t nmethod_bytes;           /* of a code blob's head, up to the last field that is read */
 	uint32_t method_bytes, const_bytes, pool_bytes, klass_bytes; /* likewise */
-	bool pointers;    /* a blob's parts are given by pointers (up to 22), else by offsets */
 	uint8_t excluded; /* values of a byte that UNSIGNED5 leaves out: 0, from 20 on 1 */
+	uint8_t bytecode_at; /* words below an interpreted frame's pointer: where its bytecode is (src/hotspot/cpu/x86/frame_x86.hpp) */
 };
 
 /* The addresses of the exported variables in the process. */

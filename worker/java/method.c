@@ -14,12 +14,18 @@ static uint64_t slot_of(const struct java_layout *l, uint64_t pool, uint16_t ind
 	return pool + l->of[JAVA_sizeof_pool].value + index * 8ULL;
 }
 
-/* Up to 12: _refcount, _length, _identity_hash, of 16 bits each (oops/symbol.hpp); later the count and the hash in one, then the length. */
-static int read_stamp(const struct java_memory *memory, uint64_t symbol, uint64_t *ret)
+/* Without the count of its users. Up to 12 that, the length and the hash have 16 bits each (oops/symbol.hpp), and later the count and the hash are
+ * in one, then the length; in 8 the length comes first, then the count. */
+static int read_stamp(const struct java_layout *l, const struct java_memory *memory, uint64_t symbol, uint64_t *ret)
 {
-	enum { COUNT_BITS = 16 };
+	enum { COUNT_BITS = 16, COUNT = (1 << COUNT_BITS) - 1 };
 	int r = java_read_word(memory, symbol, ret);
-	*ret = r ? 0 : *ret >> COUNT_BITS;
+	if (r)
+		*ret = 0;
+	else if (l->of[JAVA_symbol_length].value == 0)
+		*ret &= ~((uint64_t)COUNT << COUNT_BITS);
+	else
+		*ret >>= COUNT_BITS;
 	return r;
 }
 
@@ -39,8 +45,8 @@ static int find_symbols(struct java_method *m, const struct java_layout *l, cons
 	if (r)
 		return r;
 	m->name_symbol = slot & ~(uint64_t)POOL_TAGS;
-	r = read_stamp(memory, m->class_symbol, &m->class_stamp);
-	return r ? r : read_stamp(memory, m->name_symbol, &m->name_stamp);
+	r = read_stamp(l, memory, m->class_symbol, &m->class_stamp);
+	return r ? r : read_stamp(l, memory, m->name_symbol, &m->name_stamp);
 }
 
 int java_method_head(

@@ -14,7 +14,7 @@ enum {
 	ENTRY_MAX = 64 << 10,      /* bytes of arguments that a frame being made has moved */
 	INTERPRETER_SENDER_SP = 1, /* words below the frame pointer (src/hotspot/cpu/x86/frame_x86.hpp): */
 	INTERPRETER_METHOD = 3,
-	INTERPRETER_BYTECODE = 8,
+	INTERPRETER_WORDS_MAX = 8, /* the lowest is the bytecode's (java_layout.bytecode_at) */
 	/* An entry frame, below its frame pointer (stubGenerator_x86_64.cpp, call stub): */
 	ENTRY_CALL_WRAPPER = 6,
 	ENTRY_RBX,
@@ -273,15 +273,13 @@ static void note_interpreted(struct step *s, uint64_t method, int32_t bci)
 /* A frame that stands, at rbp. */
 static int step_interpreter_frame(struct step *s, uint64_t bytecode)
 {
-	uint64_t below[INTERPRETER_BYTECODE], record[2];
+	uint64_t below[INTERPRETER_WORDS_MAX], n = s->vm->layout.bytecode_at, record[2];
 	struct java_named *named;
 	if (!has_record(s))
 		return undecided(s);
-	if (read_stack(s, s->fp - sizeof below, below, sizeof below) < 0 ||
-		read_stack(s, s->fp, record, sizeof record) < 0)
+	if (read_stack(s, s->fp - n * WORD, below, n * WORD) < 0 || read_stack(s, s->fp, record, sizeof record) < 0)
 		return UNWIND_NO_MEMORY;
-	uint64_t method = below[INTERPRETER_BYTECODE - INTERPRETER_METHOD],
-		 sender = below[INTERPRETER_BYTECODE - INTERPRETER_SENDER_SP];
+	uint64_t method = below[n - INTERPRETER_METHOD], sender = below[n - INTERPRETER_SENDER_SP];
 	if (s->fetched) /* likewise */
 		sender = s->fp + sender * WORD;
 	if (sender <= s->fp || sender - s->fp > RECORD_MAX || java_vm_method(s->vm, method, &named) < 0)
@@ -347,7 +345,7 @@ static int step_interpreter_half(struct step *s)
 {
 	uint64_t method = s->regs->r[DWARF_RBX], sender, record[2];
 	struct java_named *named;
-	if (!has_record(s) || s->fp - s->sp >= INTERPRETER_BYTECODE * WORD || s->fp - s->sp < WORD ||
+	if (!has_record(s) || s->fp - s->sp >= s->vm->layout.bytecode_at * WORD || s->fp - s->sp < WORD ||
 		java_vm_method(s->vm, method, &named) < 0)
 		return -ENOENT;
 	if (read_stack(s, s->fp - WORD, &sender, sizeof sender) < 0 || read_stack(s, s->fp, record, sizeof record) < 0)

@@ -53,7 +53,7 @@ final class Natives {
         for (int i = 0; i < FROM.length; i++) {
             FROM[i] = (byte) (i * i >> 7);
         }
-        try (RandomAccessFile file = new RandomAccessFile(System.getProperty("java.home") + "/lib/modules", "r")) {
+        try (RandomAccessFile file = new RandomAccessFile("/proc/self/exe", "r")) {
             while (Workload.going()) {
                 summing();
                 copying();

@@ -1,7 +1,7 @@
 package work;
 
+import java.io.DataInputStream;
 import java.io.IOException;
-import java.io.InputStream;
 import java.util.function.IntUnaryOperator;
 
 /**
@@ -26,8 +26,10 @@ final class Unloading {
     }
 
     static byte[] template(String name) throws IOException {
-        try (InputStream in = Unloading.class.getResourceAsStream(name)) {
-            return in.readAllBytes();
+        try (DataInputStream in = new DataInputStream(Unloading.class.getResourceAsStream(name))) {
+            byte[] bytes = new byte[in.available()];
+            in.readFully(bytes);
+            return bytes;
         }
     }
 
