@@ -215,14 +215,26 @@ def test_deleted_by_an_upgrade(service: Callable[..., Service], place: jvms.Plac
             assert one.stop() == 0
 
 
-def test_other_machines_of_java_are_refused_by_name(service: Callable[..., Service], directory: Path) -> None:
+@pytest.mark.parametrize(
+    ("program", "section", "why"),
+    [
+        ("other", "", "its virtual machine is not HotSpot: not supported"),
+        ("libj9vm29", "", "its virtual machine is OpenJ9: not supported"),
+        ("image", '__attribute__((section(".svm_heap"))) int heap = 1;\n', "it is a native image: its frames are native"),
+    ],
+    ids=["other", "openj9", "native_image"],
+)
+def test_other_machines_of_java_are_refused_by_name(
+    service: Callable[..., Service], directory: Path, program: str, section: str, why: str
+) -> None:
     """What only looks like a JVM has native stacks, and is told why: without HotSpot's tables there is nothing to go by."""
     source = directory / "other.c"
-    source.write_text("int JNI_CreateJavaVM(void **a, void **b, void *c) { return a || b || c; }\nint main(void) { for (volatile int i = 0;; i++) ; }\n")
-    subprocess.run(["gcc", "-O1", "-rdynamic", "-o", directory / "other", source], check=True)
-    with service({"snapshot": {"interval": "1s", "frequency": HZ}}).start() as one, running([directory / "other"]) as other:
+    text = "int JNI_CreateJavaVM(void **a, void **b, void *c) { return a || b || c; }\nint main(void) { for (volatile int i = 0;; i++) ; }\n"
+    source.write_text(section + text)
+    subprocess.run(["gcc", "-O1", "-rdynamic", "-o", directory / program, source], check=True)
+    with service({"snapshot": {"interval": "1s", "frequency": HZ}}).start() as one, running([directory / program]) as other:
         row = wait_for(lambda: (row := one.targets().get(other.pid)) and row["samples"] and row["why"] and row, "a reason")
-        assert row["lane"] == "native", row
+        assert row["lane"] == "native" and row["why"] == why, row
         found = Pprof.read(one.wait_profiles(2)[-1]).of(other.pid)
         share(found.count("main") >= 0.9 * found.total > 0, found.stacks.most_common(3))
         assert one.stop() == 0
