@@ -125,4 +125,4 @@ def all_names() -> list[str]:
 
 def own() -> str:
     """The one that needs no root."""
-    return next((name for name, suite in RELEASES.items() if suite == own_suite()), "17")
+    return next((name for name, suite in RELEASES.items() if suite == own_suite() != "sid"), "17")

@@ -193,6 +193,47 @@ static void an_old_machine_is_refused_by_name(void **state)
 	refused(&m, -EINVAL, "older than 11, and not 8");
 }
 
+/* Where the number is, in `make`. */
+static void set_major(struct machine *m, uint32_t major)
+{
+	for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+		if (fields[i].id == JAVA_version_major)
+			java_image_half(&m->image, STATICS + 16 * i, major);
+}
+
+/* 8 has its number only when it has begun; 7 has one heap, too. */
+static void an_8_that_starts_is_looked_at_again(void **state)
+{
+	struct machine m;
+	struct java_layout l;
+	const char *why;
+	(void)state;
+	make(&m, JAVA_8);
+	set_major(&m, 0);
+	assert_int_equal(read_layout(&m, &l, &why), -EAGAIN);
+	assert_int_equal(l.major, 0);
+	set_major(&m, 25);
+	assert_int_equal(read_layout(&m, &l, &why), 0);
+	assert_int_equal(l.major, JAVA_8);
+	set_major(&m, 24);
+	refused(&m, -EINVAL, "older than 11, and not 8");
+}
+
+/* It was taken for one that is understood at the second look. */
+static void a_refused_layout_is_of_no_release(void **state)
+{
+	struct machine m;
+	(void)state;
+	make(&m, 17);
+	for (uint64_t row = STRUCTS; row < m.rows; row += STRUCT_ROW)
+		java_image_word(&m.image, row + 32, 60000);
+	struct java_layout l;
+	const char *why;
+	assert_int_equal(read_layout(&m, &l, &why), -EINVAL);
+	assert_int_equal(l.major, 0);
+	free(m.image.bytes);
+}
+
 static void tables_that_lie_are_refused(void **state)
 {
 	struct machine m;
@@ -231,6 +272,8 @@ int main(void)
 		cmocka_unit_test(each_release_is_read_as_it_says),
 		cmocka_unit_test(a_machine_that_is_not_initialised_is_looked_at_again),
 		cmocka_unit_test(an_old_machine_is_refused_by_name),
+		cmocka_unit_test(an_8_that_starts_is_looked_at_again),
+		cmocka_unit_test(a_refused_layout_is_of_no_release),
 		cmocka_unit_test(tables_that_lie_are_refused),
 		cmocka_unit_test(a_table_without_an_end_is_left),
 	};

@@ -201,7 +201,6 @@ static void an_interpreted_frame_is_at_its_record(void **state)
 	finish(&m);
 }
 
-/* Native code called here: its registers come back, so that its tables can be followed. */
 /* Its innermost frame begins with the bytecode, and nothing below that may be read: it was, and the stack ended there. */
 static void an_interpreted_frame_of_8_ends_with_its_bytecode(void **state)
 {
@@ -209,6 +208,7 @@ static void an_interpreted_frame_of_8_ends_with_its_bytecode(void **state)
 	uint64_t fp = STACK + 56, codes = METHOD + 0x100 + 48;
 	(void)state;
 	make(&m);
+	m.vm.layout.major = JAVA_8;
 	m.vm.layout.bytecode_at = java_layout_as(JAVA_8).bytecode_at;
 	java_image_word(&m.image, fp, 0x2222);
 	java_image_word(&m.image, fp + 8, 0x1111);
@@ -218,9 +218,15 @@ static void an_interpreted_frame_of_8_ends_with_its_bytecode(void **state)
 	struct stepped s = step(&m, true, m.interpreter + CODE + 200, STACK, fp);
 	assert_caller(&s, 0x1111, fp + 0x40, 0x2222);
 	assert_int_equal(s.note.bci, 17);
+	/* while garbage is collected, its index */
+	java_image_word(&m.image, fp - 56, 18);
+	s = step(&m, false, m.interpreter + CODE + 200, STACK, fp);
+	assert_caller(&s, 0x1111, fp + 0x40, 0x2222);
+	assert_int_equal(s.note.bci, 18);
 	finish(&m);
 }
 
+/* Native code called here: its registers come back, so that its tables can be followed. */
 static void the_call_stub_gives_the_callers_registers_back(void **state)
 {
 	struct machine m;

@@ -38,9 +38,10 @@ enum {
 struct java_process {
 	struct java_vm vm;
 	struct target *target;
-	uint32_t reads;  /* for the sample at hand */
-	bool ready;      /* else `why` says what is missing */
-	const char *why; /* for operators, a literal; NULL: nothing is missing */
+	uint32_t reads;   /* for the sample at hand */
+	bool ready;       /* else `why` says what is missing */
+	const char *why;  /* for operators, a literal; NULL: nothing is missing */
+	uint64_t refused; /* where the machine is mapped of which that will not change; 0: none */
 	struct retry retry;
 	_Atomic uint64_t
 		collections; /* address of how many garbage collections there were; 0: not known. Frozen threads read it too */

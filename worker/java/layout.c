@@ -307,12 +307,12 @@ static bool is_whole(const struct java_layout *l)
 							     : has_all(l, inside, sizeof inside / sizeof *inside));
 }
 
-/* HotSpot had a number of its own up to 8, whose is 25; and one heap for all code. */
+/* HotSpot had a number of its own up to 8, whose is 25; and one heap for all code. It has that number only once it is initialised: 0 till then. */
 static uint32_t release_of(const struct java_layout *l, uint64_t major)
 {
-	enum { HOTSPOT_OF_8 = 25 };
+	enum { HOTSPOT_OF_8 = 25, OLDER = 1 };
 	if (java_has(l, JAVA_heap) && !java_has(l, JAVA_heaps))
-		return major == HOTSPOT_OF_8 ? JAVA_8 : 1;
+		return major == HOTSPOT_OF_8 ? JAVA_8 : major ? OLDER : 0;
 	return major < 1000 ? (uint32_t)major : 0;
 }
 
@@ -343,6 +343,8 @@ int java_layout_read(struct java_layout *ret, const struct java_memory *memory, 
 	if (r)
 		return r == -EINVAL ? r : -EAGAIN;
 	read_version(ret, &names);
+	if (!ret->major && java_has(ret, JAVA_heap))
+		return -EAGAIN;
 	ret->excluded = ret->major >= 20;
 	ret->bytecode_at = ret->major == JAVA_8 ? 7 : 8;
 	*ret_why = "its virtual machine does not say where its structures are";
@@ -355,7 +357,10 @@ int java_layout_read(struct java_layout *ret, const struct java_memory *memory, 
 		    ret->of[JAVA_symbol_body].value <= 32 &&
 		    ret->of[JAVA_pc_offset].value <= ret->of[JAVA_sizeof_pc].value - 4 &&
 		    ret->of[JAVA_pc_scope].value <= ret->of[JAVA_sizeof_pc].value - 4;
-	return supported && is_whole(ret) && sane && spans(ret) ? 0 : -EINVAL;
+	if (supported && is_whole(ret) && sane && spans(ret))
+		return 0;
+	ret->major = 0;
+	return -EINVAL;
 }
 
 uint64_t java_get(const struct java_layout *l, enum java_field field, const uint8_t *bytes)

@@ -66,7 +66,8 @@ struct java_tables {
 	uint64_t constants, constant_stride, constant_name, constant_value;
 };
 
-/* 0; -EAGAIN: not initialised, or not readable yet; -EINVAL: not usable, with the reason in *ret_why (a literal, for operators). */
+/* 0; -EAGAIN: not initialised, or not readable yet; -EINVAL: not usable, with the reason in *ret_why (a literal, for operators). Unless it is 0, ret->major
+ * is 0, and nothing but the version's text is to be used. */
 int java_layout_read(struct java_layout *ret, const struct java_memory *memory, const struct java_tables *tables,
 	const char **ret_why);
 

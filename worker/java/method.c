@@ -14,8 +14,7 @@ static uint64_t slot_of(const struct java_layout *l, uint64_t pool, uint16_t ind
 	return pool + l->of[JAVA_sizeof_pool].value + index * 8ULL;
 }
 
-/* Without the count of its users. Up to 12 that, the length and the hash have 16 bits each (oops/symbol.hpp), and later the count and the hash are
- * in one, then the length; in 8 the length comes first, then the count. */
+/* Without the count of its users (oops/symbol.hpp): of 16 bits, behind the length of as many (up to 12), or in front of the hash. */
 static int read_stamp(const struct java_layout *l, const struct java_memory *memory, uint64_t symbol, uint64_t *ret)
 {
 	enum { COUNT_BITS = 16, COUNT = (1 << COUNT_BITS) - 1 };

@@ -21,7 +21,7 @@ struct java_method {
 	uint16_t name_index;
 	uint64_t pool;
 	/* Its names: another method's may have all the other addresses, one after the other, and these, too; but not what is in there. The
-	 * stamp of a Symbol is its length, its hash, which is a random number, and the first two bytes of its text. */
+	 * stamp of a Symbol is its length, its hash, which is a random number, and but for 8 the first two bytes of its text. */
 	uint64_t class_symbol, class_stamp, name_symbol, name_stamp;
 	uint8_t *lines; /* owned; NULL: none */
 	size_t nlines;

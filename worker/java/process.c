@@ -150,10 +150,13 @@ static const char *look(struct target *t, struct java_process *p, bool *ret_agai
 	if (!range)
 		return no_machine;
 	*ret_again = false;
+	if (p->refused == range->start)
+		return p->why;
 	if (!find_tables(range, &tables))
 		return another_machine(range);
 	int r = vm->layout.major ? 0 : java_layout_read(&vm->layout, &vm->memory, &tables, &why);
 	*ret_again = r == -EAGAIN;
+	p->refused = r == -EINVAL ? range->start : 0;
 	r = r ? r : java_heaps_read(&vm->heaps, &vm->layout, &vm->memory);
 	if (!r) {
 		read_code_addresses(vm);

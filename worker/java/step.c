@@ -287,6 +287,8 @@ static int step_interpreter_frame(struct step *s, uint64_t bytecode)
 	int32_t bci = bytecode ? index_of(&named->method, bytecode) : -1;
 	if (bci < 0)
 		bci = index_of(&named->method, below[0]);
+	if (bci < 0 && s->vm->layout.major == JAVA_8 && below[0] < named->method.code_size)
+		bci = (int32_t)below[0]; /* so it is while all garbage is collected (frame::gc_prologue) */
 	if (bci < 0 && named->method.code_size)
 		return undecided(s);
 	note_interpreted(s, method, bci);

@@ -1,8 +1,8 @@
 package work;
 
 /**
- * What all Java workloads share: java -cp DIR work.NAME [SECONDS [ARGUMENT]...]. They are compiled for Java 11, run on every HotSpot from
- * there on, print nothing, and end after so many seconds (default 1).
+ * What all Java workloads share: java -cp DIR work.NAME [SECONDS [ARGUMENT]...]. They are compiled for Java 8, and for 11, run on every
+ * HotSpot from there on, print nothing, and end after so many seconds (default 1).
  *
  * Calls are written so that a profile can be judged by the source alone: a method has its first and last line to itself, and a frame's
  * line holds the name of what it calls, with its parenthesis. e2e/javaframes.py checks each edge of each stack that way.
