@@ -16,6 +16,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -57,6 +58,16 @@ def share(holds: bool, found: object) -> None:
     """An assertion about a share, a split or a count."""
     if not holds:
         raise Noise(str(found))
+
+
+# Of Unicode's formats those that have a shape: number signs for Arabic and the like.
+SEEN = {0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD, *range(0x600, 0x606)}
+
+
+def is_clean(text: str) -> bool:
+    """Nothing in it moves the cursor, ends a line, or hides or reorders what a reader sees. Spaces, and code points that are nobody's, may be there:
+    any bytes of a target can be a name in Latin-1."""
+    return all(unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp") or ord(c) in SEEN for c in text)
 
 
 # -- the numbers of a snapshot

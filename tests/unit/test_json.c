@@ -55,6 +55,7 @@ static void strings_stay_strings_whatever_is_in_them(void **state)
 	BECOMES("\xa4\x1b[0m", "\"\\u001b[0m\"");
 	BECOMES("\xa3\xff\xc3\x28", "\"\\ufffd\\ufffd(\"");
 	BECOMES("\xa3\xe2\x80\xae", "\"\\u202e\"");
+	BECOMES("\xa4\xf3\xa0\x81\x81", "\"\\udb40\\udc41\"");
 	BECOMES("\xa4\xf0\x9f\x9a\xa2", "\"\xf0\x9f\x9a\xa2\"");
 	BECOMES("\xa2\xf0\x9f", "\"\\ufffd\\ufffd\"");
 	BECOMES("\xa1\0", "\"\\u0000\"");

@@ -112,8 +112,14 @@ static void names_are_escaped(void **state)
 		       "b",
 		5,
 		"a\\xe2\\x80\\xae"
-		"b");                                                  /* right-to-left override */
-	expect_escaped("\xe2\x80\xa8", 3, "\\xe2\\x80\\xa8");          /* line separator: ends a line in JavaScript */
+		"b");                                         /* right-to-left override */
+	expect_escaped("\xe2\x80\xa8", 3, "\\xe2\\x80\\xa8"); /* line separator: ends a line in JavaScript */
+	/* what cannot be seen: a soft hyphen, a mark for Arabic, a tag of the last planes */
+	expect_escaped("a\xc2\xad", 3, "a\\xc2\\xad");
+	expect_escaped("\xd8\x9c", 2, "\\xd8\\x9c");
+	expect_escaped("\xf3\xa0\x81\x81", 4, "\\xf3\\xa0\\x81\\x81");
+	/* and what can: a space that does not break, a number sign for Arabic, a code point that is nobody's */
+	expect_escaped("\xc2\xa0\xd8\x80\xcd\xb8", 6, "\xc2\xa0\xd8\x80\xcd\xb8");
 	expect_escaped("\xf4\x90\x80\x80", 4, "\\xf4\\x90\\x80\\x80"); /* beyond Unicode */
 	char small[8];
 	assert_int_equal(escape_name(small, sizeof small, "aaaaaaaaaaaa", 12), 7);
