@@ -23,12 +23,12 @@ static void put_string(struct buf *out, const void *data, size_t n)
 		} else if (c == '"' || c == '\\') {
 			put(out, "\\");
 			buf_put_u8(out, (uint8_t)c);
-		} else if (utf8_harmful(c) && c > 0xffff) { /* two halves, as in UTF-16 */
-			buf_printf(out, "\\u%04x\\u%04x", 0xd7c0 + (c >> 10), 0xdc00 + (c & 0x3ff));
-		} else if (utf8_harmful(c)) {
-			buf_printf(out, "\\u%04x", c);
-		} else {
+		} else if (!utf8_harmful(c)) {
 			buf_put(out, p + i, len);
+		} else if (c > 0xffff) { /* two halves, as in UTF-16 */
+			buf_printf(out, "\\u%04x\\u%04x", 0xd7c0 + (c >> 10), 0xdc00 + (c & 0x3ff));
+		} else {
+			buf_printf(out, "\\u%04x", c);
 		}
 		i += len;
 	}

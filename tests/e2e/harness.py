@@ -61,13 +61,13 @@ def share(holds: bool, found: object) -> None:
 
 
 # Of Unicode's formats those that have a shape: number signs for Arabic and the like.
-SEEN = {0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD, *range(0x600, 0x606)}
+VISIBLE_FORMATS = {0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD, *range(0x600, 0x606)}
 
 
 def is_clean(text: str) -> bool:
     """Nothing in it moves the cursor, ends a line, or hides or reorders what a reader sees. Spaces, and code points that are nobody's, may be there:
     any bytes of a target can be a name in Latin-1."""
-    return all(unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp") or ord(c) in SEEN for c in text)
+    return all(unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp") or ord(c) in VISIBLE_FORMATS for c in text)
 
 
 # -- the numbers of a snapshot

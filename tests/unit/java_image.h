@@ -111,11 +111,12 @@ static inline struct java_layout java_layout_as(unsigned major)
 		.pool_bytes = 72,
 		.klass_bytes = major == JAVA_8 ? 266 : 64 };
 	java_say(&l, java_says_all, sizeof java_says_all / sizeof *java_says_all);
-	if (major != JAVA_8)
-		java_say(&l, java_says_newer, sizeof java_says_newer / sizeof *java_says_newer);
-	if (major == JAVA_8)
+	if (major == JAVA_8) {
 		java_say(&l, java_says_8, sizeof java_says_8 / sizeof *java_says_8);
-	else if (major < 23)
+		return l;
+	}
+	java_say(&l, java_says_newer, sizeof java_says_newer / sizeof *java_says_newer);
+	if (major < 23)
 		java_say(&l, java_says_17, sizeof java_says_17 / sizeof *java_says_17);
 	else
 		java_say(&l, java_says_25, sizeof java_says_25 / sizeof *java_says_25);

@@ -174,17 +174,23 @@ static void a_deoptimised_frame_is_where_it_was(void **state)
 	finish(&m);
 }
 
+/* The caller is at 0x1111, with 0x2222 for its frame pointer and what is 0x40 above this one for its stack pointer. */
+static void put_interpreted(struct machine *m, uint64_t fp, uint64_t at, uint64_t bytecode)
+{
+	java_image_word(&m->image, fp, 0x2222);
+	java_image_word(&m->image, fp + 8, 0x1111);
+	java_image_word(&m->image, fp - 8, fp + 0x40);
+	java_image_word(&m->image, fp - 24, METHOD);
+	java_image_word(&m->image, at, bytecode);
+}
+
 static void an_interpreted_frame_is_at_its_record(void **state)
 {
 	struct machine m;
 	uint64_t fp = STACK + 0x100, codes = METHOD + 0x100 + 48;
 	(void)state;
 	make(&m);
-	java_image_word(&m.image, fp, 0x2222);
-	java_image_word(&m.image, fp + 8, 0x1111);
-	java_image_word(&m.image, fp - 8, fp + 0x40);
-	java_image_word(&m.image, fp - 24, METHOD);
-	java_image_word(&m.image, fp - 64, codes + 17);
+	put_interpreted(&m, fp, fp - 64, codes + 17);
 	struct stepped s = step(&m, false, m.interpreter + CODE + 200, STACK, fp);
 	assert_caller(&s, 0x1111, fp + 0x40, 0x2222);
 	assert_int_equal(s.note.kind, JAVA_NOTE_INTERPRETED);
@@ -210,11 +216,7 @@ static void an_interpreted_frame_of_8_ends_with_its_bytecode(void **state)
 	make(&m);
 	m.vm.layout.major = JAVA_8;
 	m.vm.layout.bytecode_at = java_layout_as(JAVA_8).bytecode_at;
-	java_image_word(&m.image, fp, 0x2222);
-	java_image_word(&m.image, fp + 8, 0x1111);
-	java_image_word(&m.image, fp - 8, fp + 0x40);
-	java_image_word(&m.image, fp - 24, METHOD);
-	java_image_word(&m.image, fp - 56, codes + 17);
+	put_interpreted(&m, fp, fp - 56, codes + 17);
 	struct stepped s = step(&m, true, m.interpreter + CODE + 200, STACK, fp);
 	assert_caller(&s, 0x1111, fp + 0x40, 0x2222);
 	assert_int_equal(s.note.bci, 17);
