@@ -6,7 +6,9 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -215,11 +217,28 @@ def test_deleted_by_an_upgrade(service: Callable[..., Service], place: jvms.Plac
             assert one.stop() == 0
 
 
+OPENJ9 = "its virtual machine is OpenJ9: not supported"
+
+
+def build_other(program: Path, before: str = "") -> Path:
+    """What only looks like a JVM."""
+    source = program.with_suffix(".c")
+    text = "int JNI_CreateJavaVM(void **a, void **b, void *c) { return a || b || c; }\nint main(void) { for (volatile int i = 0;; i++) ; }\n"
+    source.write_text(before + text)
+    subprocess.run(["gcc", "-O1", "-rdynamic", "-o", program, source], check=True)
+    return program
+
+
+def wait_for_reason(one: Service, pid: int, why: str) -> None:
+    wait_for(lambda: (row := one.targets().get(pid)) and row["samples"] and row["why"] == why, why)
+    assert one.targets()[pid]["lane"] == "native"
+
+
 @pytest.mark.parametrize(
     ("program", "section", "why"),
     [
         ("other", "", "its virtual machine is not HotSpot: not supported"),
-        ("libj9vm29", "", "its virtual machine is OpenJ9: not supported"),
+        ("libj9vm29", "", OPENJ9),
         ("image", '__attribute__((section(".svm_heap"))) int heap = 1;\n', "it is a native image: its frames are native"),
     ],
     ids=["other", "openj9", "native_image"],
@@ -228,13 +247,52 @@ def test_other_machines_of_java_are_refused_by_name(
     service: Callable[..., Service], directory: Path, program: str, section: str, why: str
 ) -> None:
     """What only looks like a JVM has native stacks, and is told why: without HotSpot's tables there is nothing to go by."""
-    source = directory / "other.c"
-    text = "int JNI_CreateJavaVM(void **a, void **b, void *c) { return a || b || c; }\nint main(void) { for (volatile int i = 0;; i++) ; }\n"
-    source.write_text(section + text)
-    subprocess.run(["gcc", "-O1", "-rdynamic", "-o", directory / program, source], check=True)
+    build_other(directory / program, section)
     with service({"snapshot": {"interval": "1s", "frequency": HZ}}).start() as one, running([directory / program]) as other:
-        row = wait_for(lambda: (row := one.targets().get(other.pid)) and row["samples"] and row["why"] and row, "a reason")
-        assert row["lane"] == "native" and row["why"] == why, row
+        wait_for_reason(one, other.pid, why)
         found = Pprof.read(one.wait_profiles(2)[-1]).of(other.pid)
         share(found.count("main") >= 0.9 * found.total > 0, found.stacks.most_common(3))
+        assert one.stop() == 0
+
+
+@pytest.mark.parametrize("last_first", [False, True])
+def test_child_of_python_that_becomes_another_machine(service: Callable[..., Service], directory: Path, last_first: bool) -> None:
+    """Python's worker hears of the new program on one CPU before it gets to the samples of the old one from another: "no interpreter was
+    found in it" stood there for the rest of its life, and that it were in Python's lane."""
+    program = build_other(directory / "libj9vm29")
+    cpus = sorted(os.sched_getaffinity(0))
+    before, after = (cpus[-1], cpus[0]) if last_first else (cpus[0], cpus[-1])
+    script = f"""
+import os, select, sys, time
+
+def spin(seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end: pass
+
+while not select.select([sys.stdin], [], [], 0)[0]: pass
+child = os.fork()
+if not child:
+    os.sched_setaffinity(0, [{before}])
+    spin(0.1)
+    os.sched_setaffinity(0, [{after}])
+    os.execv({str(program)!r}, ["other"])
+print(child, flush=True)
+spin(600)
+"""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    one = service({"snapshot": {"interval": "1s", "frequency": HZ}}).start()
+    with one, running([sys.executable, "-c", script], **pipes) as parent:
+        wait_for(lambda: (row := one.targets().get(parent.pid)) and row["lane"] == "python" and row["samples"], "its Python")
+        worker = one.worker("python")["pid"]
+        os.kill(worker, signal.SIGSTOP)
+        assert parent.stdin and parent.stdout
+        parent.stdin.write(b"\n")
+        parent.stdin.flush()
+        child = int(parent.stdout.readline())
+        time.sleep(0.25)
+        os.kill(worker, signal.SIGCONT)
+        wait_for_reason(one, child, OPENJ9)
+        for _ in range(10):
+            assert one.targets()[child]["why"] == OPENJ9
+            time.sleep(0.2)
         assert one.stop() == 0

@@ -198,14 +198,14 @@ bool java_wants(struct target *t)
 {
 	java_prepare(t);
 	const struct java_process *p = atomic_load(&t->runtime);
-	return !p || !p->why || p->retry.again_ns || retry_is_young(&p->retry);
+	return !p || !p->why || (p->retry.again_ns && p->why != no_machine) || retry_is_young(&p->retry);
 }
 
 static void look_again(struct target *t)
 {
 	const struct java_process *p = atomic_load(&t->runtime);
-	if (p && retry_is_due(&p->retry))
-		java_prepare(t);
+	if (p && retry_is_due(&p->retry) && !java_wants(t))
+		target_take(t, false);
 }
 
 static void drop_cache(struct target *t)

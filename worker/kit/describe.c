@@ -50,10 +50,17 @@ static bool send_one(struct target *t)
 		       strlen(d.version), (const void *)d.why, strlen(d.why)) == 0;
 }
 
+/* A runtime's worker may have looked at a process that is none of its own, or no longer: it was one when it was sampled. */
+static bool is_ours(const struct target *t)
+{
+	return runtime->id == RUNTIME_NONE || t->introduced || t->taken;
+}
+
 /* Threads of the kernel, and what is ending, have no memory. */
 static bool is_of_interest(const struct target *t)
 {
-	return !t->kernel && !t->ended_ns && (t->own || t->avoided || (!t->refused && (t->asked || t->ncode)));
+	return !t->kernel && !t->ended_ns &&
+	       (t->own || t->avoided || (!t->refused && (t->asked || t->ncode) && is_ours(t)));
 }
 
 /* A bucket that did not fit is sent again as a whole: the supervisor takes the last word on each process. */

@@ -224,8 +224,8 @@ bool python_wants(struct target *t)
 static void look_again(struct target *t)
 {
 	const struct python_process *p = atomic_load(&t->runtime);
-	if (p && retry_is_due(&p->retry))
-		python_prepare(t);
+	if (p && retry_is_due(&p->retry) && !python_wants(t))
+		target_take(t, false);
 }
 
 static void drop_codes(struct target *t)
