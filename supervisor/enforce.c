@@ -7,23 +7,64 @@
 #include "common/clock.h"
 
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
-	/* A leak is to be ended within 100 ms of its breach, however it came to it. Far from a limit it is seen too late if it is fast, but
-	 * meets RLIMIT_DATA then. Each look costs a wake-up, which is most of what an idle machine pays for us. */
+	/* A leak is to be ended within 100 ms of its breach, however it came to it. It needs CPU time, milliseconds for megabytes: who has
+	 * had some since the last look raises an alarm (a POSIX CPU timer), and is looked at often once it is near a limit. Each look
+	 * costs a wake-up, which is most of what an idle machine pays for us. */
 	FAST_MS = 25, /* while somebody is near a limit */
-	SLOW_MS = 90, /* else */
-	SECOND_MS = 1000,
+	SLOW_MS = 90, /* while somebody has no alarm */
+	ALARM_NS =
+		3 * 1000 * 1000, /* CPU time of a worker; the kernel sees it at the next tick that meets the worker */
+	ALARM_PAUSE_MS = 40,     /* after a look, for who is always busy */
+	WEIGHT_AGE_MS = 10000,
 	SHED_PAUSE_MS = 2000,       /* between two requests to drop caches */
 	SACRIFICE_PAUSE_MS = 10000, /* between two workers given up for the machine */
 	LIFETIME_JITTER = 8, /* up to this part of a lifetime is taken off, so that fleets do not recycle in step */
 	LAG_SHARE = 4,       /* a ring with less room than this part of it is nearly full */
 };
 
-static int64_t next_second_ns;
+static int64_t looked_ns, next_look_ns = INT64_MAX; /* of memory */
+
+/* CPU time so far; what has had none since holds what it held. -1: not known. */
+static int64_t ran(const struct worker *w)
+{
+	struct timespec t;
+	if (!w->measured.clock || clock_gettime(w->measured.clock, &t))
+		return -1;
+	return t.tv_sec * NS_PER_S + t.tv_nsec;
+}
+
+/* False: it has none. */
+static bool set_alarm(struct worker *w)
+{
+	struct measured *m = &w->measured;
+	if (!m->has_alarm || m->ran_ns < 0)
+		return false;
+	if (m->ran_ns < m->alarm_ns)
+		return true; /* it has not used what it was allowed the last time */
+	const struct itimerspec once = { .it_value = { 0, ALARM_NS } };
+	if (timer_settime(m->alarm, 0, &once, NULL))
+		return false;
+	m->alarm_ns = m->ran_ns + ALARM_NS;
+	return true;
+}
+
+static void on_enforce(void *context);
+
+/* If not before. */
+static void look_by(struct supervisor *s, int64_t when_ns)
+{
+	if (when_ns >= next_look_ns)
+		return;
+	next_look_ns = when_ns;
+	timer_set(&s->enforce, when_ns - monotonic_ns(), on_enforce, s);
+}
 
 void enforce_begin(struct worker *w)
 {
@@ -33,10 +74,18 @@ void enforce_begin(struct worker *w)
 		.life_ns = life ? life - life / LIFETIME_JITTER * (w->life.ops->random() % 256) / 256 : 0 };
 	if (usage_clock(w->pid, &w->measured.clock) < 0)
 		w->measured.clock = 0;
+	struct sigevent how = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGALRM };
+	w->measured.has_alarm = w->measured.clock && !timer_create(w->measured.clock, &how, &w->measured.alarm);
+	w->measured.ran_ns = ran(w);
+	if (!set_alarm(w))
+		look_by(w->supervisor, now + SLOW_MS * NS_PER_MS);
 }
 
 void enforce_end(struct worker *w)
 {
+	if (w->measured.has_alarm)
+		timer_delete(w->measured.alarm);
+	w->measured.has_alarm = false;
 	if (w->measured.memory_fd >= 0)
 		close(w->measured.memory_fd);
 	w->measured.memory_fd = -1;
@@ -62,31 +111,20 @@ static bool is_writing(const struct worker *w)
 	return w->row->party == PARTY_MERGE && w->supervisor->snapshots.closing_stage == CLOSING_MERGING;
 }
 
-/* CPU time so far; what has had none since holds what it held. -1: not known. */
-static int64_t ran(const struct worker *w)
-{
-	struct timespec t;
-	if (!w->measured.clock || clock_gettime(w->measured.clock, &t))
-		return -1;
-	return t.tv_sec * NS_PER_S + t.tv_nsec;
-}
-
 static bool has_run_since(const struct worker *w, int64_t then_ns)
 {
-	int64_t ran_ns = ran(w);
-	return ran_ns < 0 || ran_ns != then_ns;
+	return w->measured.ran_ns < 0 || w->measured.ran_ns != then_ns;
 }
 
 static int measure_memory(struct worker *w)
 {
 	struct measured *m = &w->measured;
-	int64_t ran_ns = ran(w);
 	if (m->memory_fd < 0)
 		m->memory_fd = usage_open_memory(w->pid);
 	int r = usage_memory(m->memory_fd, &m->memory);
 	if (r < 0)
 		return r;
-	m->ran_ns = ran_ns;
+	m->ran_memory_ns = m->ran_ns;
 	if (m->memory > m->memory_most)
 		m->memory_most = m->memory;
 	return 0;
@@ -99,7 +137,7 @@ static bool enforce_memory(struct worker *w, int64_t now)
 	struct memory_limits limits = limits_of(w);
 	char why[96];
 	bool fine = budget_memory_step(&limits, w->measured.memory) == MEMORY_FINE;
-	if ((!fine || has_run_since(w, w->measured.ran_ns)) && measure_memory(w) < 0)
+	if ((!fine || has_run_since(w, w->measured.ran_memory_ns)) && measure_memory(w) < 0)
 		return false;
 	enum memory_step step = budget_memory_step(&limits, w->measured.memory);
 	if (step != MEMORY_FINE)
@@ -191,11 +229,10 @@ static void measure(struct worker *w)
 	struct usage_times times;
 	if (!has_run_since(w, m->ran_second_ns))
 		return;
-	int64_t ran_ns = ran(w);
 	int fds = usage_fds(w->pid);
 	if (usage_times(w->pid, &times) < 0)
 		return;
-	m->ran_second_ns = ran_ns;
+	m->ran_second_ns = m->ran_ns;
 	m->threads = times.threads;
 	m->cpu_ns = times.cpu_ns;
 	if (times.threads > threads_allowed(w))
@@ -259,31 +296,33 @@ static bool can_be_measured(const struct worker *w)
 	return life_has_process(&w->life) && w->life.state != LIFE_DEAD && w->life.state != LIFE_QUARANTINED;
 }
 
-/* One of us a second, whoever was not weighed for longest. */
+/* One of us a second, whoever was not weighed for longest, and has run since. */
 static void weigh_one(struct supervisor *s, int64_t now)
 {
 	struct weight *next = &s->weight;
-	pid_t pid = getpid();
+	const struct worker *who = NULL; /* ourselves */
 	for (unsigned i = 0; i < s->workers_count; i++) {
 		struct worker *w = &s->workers[i];
-		if (!can_be_measured(w) || w->measured.weight.weighed_ns >= next->weighed_ns)
+		struct weight *its = &w->measured.weight;
+		if (!can_be_measured(w) || its->weighed_ns >= next->weighed_ns || !has_run_since(w, its->ran_ns))
 			continue;
-		next = &w->measured.weight;
-		pid = w->pid;
+		next = its;
+		who = w;
 	}
-	next->pss_bytes = usage_pss(pid);
-	next->weighed_ns = now;
+	if (next->weighed_ns && now - next->weighed_ns < WEIGHT_AGE_MS * NS_PER_MS)
+		return;
+	*next = (struct weight) { usage_pss(who ? who->pid : getpid()), now, who ? who->measured.ran_ns : 0 };
 }
 
-static void on_enforce(void *context)
+/* second: at all, else at memory only. */
+static void look(struct supervisor *s, bool second)
 {
-	struct supervisor *s = context;
 	int64_t now = monotonic_ns();
-	bool second = now >= next_second_ns, near = s->pressure.level; /* RLIMIT_DATA does not follow the pressure */
+	bool near = s->pressure.level, all_set = true; /* RLIMIT_DATA does not follow the pressure */
 	if (s->stopping)
 		return;
+	looked_ns = now;
 	if (second) {
-		next_second_ns = now + SECOND_MS * NS_PER_MS;
 		look_at_pressure(s, now);
 		weigh_one(s, now);
 	}
@@ -291,14 +330,29 @@ static void on_enforce(void *context)
 		struct worker *w = i < s->workers_count ? &s->workers[i] : &s->heirs[i - s->workers_count];
 		if (!can_be_measured(w))
 			continue;
+		w->measured.ran_ns = ran(w);
 		near |= enforce_memory(w, now);
 		if (second && can_be_measured(w))
 			enforce_second(w, now);
+		all_set &= !can_be_measured(w) || set_alarm(w);
 	}
-	timer_set(&s->enforce, (near ? FAST_MS : SLOW_MS) * NS_PER_MS, on_enforce, s);
+	timer_clear(&s->enforce);
+	next_look_ns = INT64_MAX;
+	if (near || !all_set)
+		look_by(s, now + (near ? FAST_MS : SLOW_MS) * NS_PER_MS);
 }
 
-void enforce_start(struct supervisor *s)
+static void on_enforce(void *context)
 {
-	timer_set(&s->enforce, SLOW_MS * NS_PER_MS, on_enforce, s);
+	look(context, false);
+}
+
+void enforce_alarmed(struct supervisor *s)
+{
+	look_by(s, looked_ns + ALARM_PAUSE_MS * NS_PER_MS);
+}
+
+void enforce_tick(struct supervisor *s)
+{
+	look(s, true);
 }

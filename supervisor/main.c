@@ -123,6 +123,10 @@ void supervisor_stop(struct supervisor *s, int exit_code)
 static void on_signal(void *context, int number)
 {
 	struct supervisor *s = context;
+	if (number == SIGALRM) {
+		enforce_alarmed(s);
+		return;
+	}
 	if (number == SIGHUP) {
 		log_info("SIGHUP is ignored: restart the service for a new configuration; profiles are new files "
 			 "anyway");
@@ -156,6 +160,7 @@ static void on_tick(void *context)
 		return;
 	priv_perf_hotplug(s);
 	broker_tick();
+	enforce_tick(s);
 	(void)notify_watchdog();
 }
 
@@ -217,7 +222,7 @@ static int give_up_privilege(void)
 
 static int watch_signals(struct supervisor *s)
 {
-	static const int numbers[] = { SIGTERM, SIGINT, SIGHUP, 0 };
+	static const int numbers[] = { SIGTERM, SIGINT, SIGHUP, SIGALRM, 0 };
 	int r = loop_signals(numbers, on_signal, s);
 	if (r < 0)
 		log_error("signals cannot be waited for: %s", strerror(-r));
@@ -231,7 +236,6 @@ static void start(struct supervisor *s)
 	broker_init(s);
 	workers_init(s);
 	remember_load(s);
-	enforce_start(s);
 	workers_start(s);
 }
 

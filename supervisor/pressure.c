@@ -23,25 +23,20 @@ double pressure_parse(const char *text, const char *kind)
 	return -1;
 }
 
-static int read_one(const char *path, const char *kind, double *ret)
-{
-	char text[PSI_MAX_BYTES];
-	int r = read_small_file(path, text, sizeof text);
-	if (r < 0)
-		return r;
-	*ret = pressure_parse(text, kind);
-	return *ret < 0 ? -EBADMSG : 0;
-}
-
 int pressure_read(struct pressure_reading *ret)
 {
-	struct pressure_reading now = { 0 };
-	int r = read_one("/proc/pressure/memory", "some", &now.memory_some);
-	r = r ? r : read_one("/proc/pressure/memory", "full", &now.memory_full);
-	r = r ? r : read_one("/proc/pressure/cpu", "some", &now.cpu_some);
-	if (!r)
-		*ret = now;
-	return r;
+	char memory[PSI_MAX_BYTES], cpu[PSI_MAX_BYTES];
+	int r = read_small_file("/proc/pressure/memory", memory, sizeof memory);
+	r = r < 0 ? r : read_small_file("/proc/pressure/cpu", cpu, sizeof cpu);
+	if (r < 0)
+		return r;
+	const struct pressure_reading now = { .memory_some = pressure_parse(memory, "some"),
+		.memory_full = pressure_parse(memory, "full"),
+		.cpu_some = pressure_parse(cpu, "some") };
+	if (now.memory_some < 0 || now.memory_full < 0 || now.cpu_some < 0)
+		return -EBADMSG;
+	*ret = now;
+	return 0;
 }
 
 static unsigned level_of(const struct pressure_reading *r)

@@ -291,6 +291,9 @@ static const int allowed[] = {
 	/* time, randomness, names */
 	SCMP_SYS(clock_gettime),
 	SCMP_SYS(clock_getres),
+	SCMP_SYS(timer_create),
+	SCMP_SYS(timer_settime),
+	SCMP_SYS(timer_delete),
 	SCMP_SYS(clock_nanosleep),
 	SCMP_SYS(nanosleep),
 	SCMP_SYS(gettimeofday),

@@ -96,16 +96,21 @@ struct status_request {
 struct weight {
 	uint64_t pss_bytes;
 	int64_t weighed_ns; /* 0: not yet */
+	int64_t ran_ns;     /* of a worker: by its clock, then */
 };
 
 /* What enforce.c saw last of a process. */
 struct measured {
 	struct weight weight;
-	int memory_fd;                 /* owned: usage_open_memory; -1 */
-	clockid_t clock;               /* runs while it does; 0: not known */
-	int64_t ran_ns, ran_second_ns; /* by that clock, at the last look at its memory and at all else */
-	uint64_t memory;               /* anonymous memory in RAM, bytes */
-	uint64_t memory_most;          /* of this incarnation */
+	int memory_fd;   /* owned: usage_open_memory; -1 */
+	clockid_t clock; /* runs while it does; 0: not known */
+	timer_t alarm;   /* owned, if it has one: SIGALRM to us when the worker has run for a while */
+	bool has_alarm;
+	int64_t alarm_ns;                     /* when that is, by its clock */
+	int64_t ran_ns;                       /* by that clock, at the last look; -1: not known... */
+	int64_t ran_memory_ns, ran_second_ns; /* ...when its memory was read last, and all else */
+	uint64_t memory;                      /* anonymous memory in RAM, bytes */
+	uint64_t memory_most;                 /* of this incarnation */
 	uint32_t threads;
 	int64_t cpu_ns;                         /* used in all */
 	int64_t cpu_limit_ns;                   /* RLIMIT_CPU; 0: none */
@@ -354,9 +359,10 @@ uint32_t threads_allowed(const struct worker *w);
 bool pid_is_ours(const struct supervisor *s, int64_t pid);
 
 /* enforce.c: budgets, measured and acted upon */
-void enforce_start(struct supervisor *s);
+void enforce_tick(struct supervisor *s);        /* once a second */
 void enforce_begin(struct worker *w);           /* a new process */
 void enforce_end(struct worker *w);             /* it has left its post */
+void enforce_alarmed(struct supervisor *s);     /* SIGALRM: a worker has had CPU time */
 bool enforce_cpu_spent(const struct worker *w); /* of one that ends by SIGXCPU: it was RLIMIT_CPU */
 
 /* handover.c: a planned recycle; the successor is there before the predecessor goes */

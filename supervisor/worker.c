@@ -582,6 +582,7 @@ void worker_succeed(struct worker *post, struct worker *heir)
 	post->plain = heir->plain;
 	post->measured = heir->measured;
 	heir->measured.memory_fd = -1;
+	heir->measured.has_alarm = false;
 	post->leaf = heir->leaf;
 	heir->pid = 0;
 	heir->pidfd = heir->channel.fd = heir->leaf.fd = -1;
