@@ -237,13 +237,33 @@ static enum window_status read_sample(
 	return status;
 }
 
+/* A size of 0 says: go on at the start. */
+static void put_end(struct window *w, uint64_t at)
+{
+	memset(w->ring + at % RING_BYTES, 0, sizeof((struct window_entry *)NULL)->size);
+}
+
+/* So that no more of the ring is touched than has to be. While it is empty its tail may be ours: main moves it only over an entry, or, if
+ * it finds the end before it finds the tail moved, to the same place (window_peek). */
+static void begin_anew(struct window *w, uint64_t head)
+{
+	uint64_t start = head + RING_BYTES - head % RING_BYTES;
+	put_end(w, head);
+	atomic_store_explicit(&w->head, start, memory_order_release);
+	atomic_store_explicit(&w->tail, start, memory_order_release);
+}
+
 /* A stretch of n bytes without a wrap, or NULL; *ret_skip: bytes left unused before it. */
 static uint8_t *reserve(struct window *w, size_t n, size_t *ret_skip)
 {
 	uint64_t head = atomic_load_explicit(&w->head, memory_order_relaxed);
 	uint64_t used = head - atomic_load_explicit(&w->tail, memory_order_acquire);
-	size_t offset = head % RING_BYTES, left = RING_BYTES - offset;
-	size_t skip = left < n || (!used && offset >= n) ? left : 0;
+	if (!used && head % RING_BYTES >= n) {
+		begin_anew(w, head);
+		*ret_skip = 0;
+		return w->ring;
+	}
+	size_t offset = head % RING_BYTES, left = RING_BYTES - offset, skip = left < n ? left : 0;
 	if (used + skip + n > RING_BYTES)
 		return NULL;
 	*ret_skip = skip;
@@ -288,8 +308,8 @@ static bool pass_on(struct window *w, uint32_t bytes, uint64_t lane_end)
 	memcpy(at, &entry, sizeof entry);
 	memcpy(at + sizeof entry, w->record.bytes, bytes);
 	uint64_t head = atomic_load_explicit(&w->head, memory_order_relaxed);
-	if (skip) /* a size of 0 says: go on at the start */
-		memset(w->ring + head % RING_BYTES, 0, sizeof entry.size);
+	if (skip)
+		put_end(w, head);
 	atomic_store_explicit(&w->head, head + skip + entry.size, memory_order_release);
 	return true;
 }
@@ -412,14 +432,19 @@ const struct window_entry *window_peek(uint32_t cpu)
 	struct window *w = windows[cpu];
 	if (!w)
 		return NULL;
-	uint64_t tail = atomic_load_explicit(&w->tail, memory_order_relaxed);
-	if (atomic_load_explicit(&w->head, memory_order_acquire) == tail)
-		return NULL;
-	const struct window_entry *entry = (void *)(w->ring + tail % RING_BYTES);
-	if (entry->size)
-		return entry;
-	atomic_store_explicit(&w->tail, tail + RING_BYTES - tail % RING_BYTES, memory_order_release);
-	return window_peek(cpu);
+	for (;;) {
+		uint64_t tail = atomic_load_explicit(&w->tail, memory_order_acquire);
+		if (atomic_load_explicit(&w->head, memory_order_acquire) == tail)
+			return NULL;
+		const struct window_entry *entry = (void *)(w->ring + tail % RING_BYTES);
+		uint32_t size = __atomic_load_n(&entry->size, __ATOMIC_RELAXED);
+		atomic_thread_fence(memory_order_acquire);
+		if (atomic_load_explicit(&w->tail, memory_order_relaxed) != tail)
+			continue; /* begun anew before we saw the head: what is here now is another entry's */
+		if (size)
+			return entry;
+		atomic_store_explicit(&w->tail, tail + RING_BYTES - tail % RING_BYTES, memory_order_release);
+	}
 }
 
 bool window_backlog(void)
