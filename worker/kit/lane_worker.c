@@ -17,13 +17,13 @@
 #include <unistd.h>
 
 enum {
-	TURN_MS = 200,          /* samples are worked off this often; processes that appear, at once */
-	RUNTIME_TURN_MS = 100,  /* names of a runtime are read in the living process, and soon */
-	DOZE_MS = 1000,         /* where none came in a whole turn: the next one wakes us... */
-	SLEEP_MS = 10000,       /* ...and where no process is known either */
-	BUSY_TURN_MS = 2,       /* while answers are awaited */
-	ORDER_NS = 1000 * 1000, /* how long an entry rests, so that older ones of other CPUs are seen before it */
-	STATS_MS = 1000,
+	TURN_MS = 200,           /* samples are worked off this often; what we learn from, at once (window.c) */
+	DOZE_MS = 1000,          /* where none came in a whole turn: the next one wakes us... */
+	SLEEP_MS = 10000,        /* ...and where no process is known either */
+	START_TURN_MS = 20,      /* while a process is to be looked at again, which may just be starting */
+	BUSY_TURN_MS = 2,        /* while answers are awaited */
+	ORDER_NS = 1000 * 1000,  /* how long an entry rests, so that older ones of other CPUs are seen before it */
+	STATS_MS = 2000,         /* to the supervisor, which is woken by it */
 	CLOSE_WAIT_MS = 500,     /* for names, at the end of a snapshot */
 	STOP_WAIT_MS = 300,      /* for what was read already, before it ends */
 	CFI_BYTES_MAX = 6 << 20, /* unwind tables of all files together */
@@ -373,13 +373,14 @@ static int turn_ms(bool waits, bool quiet)
 	if (waits || closing_since || leases_waiting() || targets_next_due() != INT64_MAX)
 		return BUSY_TURN_MS;
 	static int64_t busy_ns; /* when it last was */
-	const int turn = runtime->capture ? RUNTIME_TURN_MS : TURN_MS;
 	int64_t now = monotonic_ns(), due = (retry_next_ns() - now) / NS_PER_MS;
 	if (!quiet)
 		busy_ns = now;
-	if (!quiet || window_retiring() || leases_unsent() || due < turn || !windows_doze(true))
-		return turn;
-	/* What there is to tell of its last process was told in two seconds. */
+	if (due < TURN_MS)
+		return due > START_TURN_MS ? (int)due : START_TURN_MS;
+	if (!quiet || window_retiring() || leases_unsent() || !windows_doze(true))
+		return TURN_MS;
+	/* What there is to tell of its last process was told by then. */
 	int doze = !targets_count() && now - busy_ns > 2 * STATS_MS * NS_PER_MS ? SLEEP_MS : DOZE_MS;
 	return due < doze ? (int)due : doze;
 }
