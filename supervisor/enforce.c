@@ -14,11 +14,14 @@
 #include <unistd.h>
 
 enum {
-	/* A leak is to be ended within 100 ms of its breach, however it came to it. It needs CPU time, milliseconds for megabytes: who has
-	 * had some since the last look raises an alarm (a POSIX CPU timer), and is looked at often once it is near a limit. Each look
-	 * costs a wake-up, which is most of what an idle machine pays for us. */
-	FAST_MS = 25, /* while somebody is near a limit */
-	SLOW_MS = 90, /* while somebody has no alarm */
+	/* A leak is to be ended within 100 ms of its breach, however it came to it. Up to NEAR_BYTES in 100 ms it is near its limit at some
+	 * look before the breach, or within 100 ms of it; a faster one meets RLIMIT_DATA on a small machine, and on any uses so much CPU
+	 * time that its alarm (a POSIX CPU timer) comes first. Each look costs a wake-up, which is most of what an idle machine pays for
+	 * us. */
+	FAST_MS = 25,  /* while somebody is near a limit */
+	SLOW_MS = 90,  /* while somebody has no alarm */
+	REST_MS = 200, /* else */
+	NEAR_BYTES = 32 << 20,
 	ALARM_NS =
 		3 * 1000 * 1000, /* CPU time of a worker; the kernel sees it at the next tick that meets the worker */
 	ALARM_PAUSE_MS = 40,     /* after a look, for who is always busy */
@@ -138,7 +141,7 @@ static bool enforce_memory(struct worker *w, int64_t now)
 	char why[96];
 	bool fine = budget_memory_step(&limits, w->measured.memory) == MEMORY_FINE;
 	if ((!fine || has_run_since(w, w->measured.ran_memory_ns)) && measure_memory(w) < 0)
-		return false;
+		return true; /* or so it may be */
 	enum memory_step step = budget_memory_step(&limits, w->measured.memory);
 	if (step != MEMORY_FINE)
 		snprintf(why, sizeof why, "%" PRIu64 " KiB of memory", w->measured.memory >> 10);
@@ -156,7 +159,7 @@ static bool enforce_memory(struct worker *w, int64_t now)
 			ask_to_shed(w, now);
 		break;
 	case MEMORY_FINE:
-		return w->measured.memory > limits.shed / 2;
+		return w->measured.memory > limits.shed / 2 || w->measured.memory + NEAR_BYTES > limits.kill;
 	}
 	return true;
 }
@@ -318,7 +321,6 @@ static void weigh_one(struct supervisor *s, int64_t now)
 static void look(struct supervisor *s, bool second)
 {
 	int64_t now = monotonic_ns();
-	bool near = s->pressure.level, all_set = true; /* RLIMIT_DATA does not follow the pressure */
 	if (s->stopping)
 		return;
 	looked_ns = now;
@@ -326,6 +328,7 @@ static void look(struct supervisor *s, bool second)
 		look_at_pressure(s, now);
 		weigh_one(s, now);
 	}
+	bool near = s->pressure.level, all_set = true; /* RLIMIT_DATA does not follow the pressure */
 	for (unsigned i = 0; i < 2 * s->workers_count; i++) {
 		struct worker *w = i < s->workers_count ? &s->workers[i] : &s->heirs[i - s->workers_count];
 		if (!can_be_measured(w))
@@ -338,8 +341,7 @@ static void look(struct supervisor *s, bool second)
 	}
 	timer_clear(&s->enforce);
 	next_look_ns = INT64_MAX;
-	if (near || !all_set)
-		look_by(s, now + (near ? FAST_MS : SLOW_MS) * NS_PER_MS);
+	look_by(s, now + (near ? FAST_MS : all_set ? REST_MS : SLOW_MS) * NS_PER_MS);
 }
 
 static void on_enforce(void *context)
