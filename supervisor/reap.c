@@ -29,7 +29,7 @@ static void *run(void *argument)
 {
 	int from = *(int *)argument, pidfd;
 	sigset_t all;
-	sigfillset(&all); /* signals are the loop's */
+	sigfillset(&all); /* it was born so, but if that was refused */
 	pthread_sigmask(SIG_SETMASK, &all, NULL);
 	prctl(PR_SET_NAME, "reaper");
 	while (read(from, &pidfd, sizeof pidfd) == sizeof pidfd)
@@ -42,6 +42,9 @@ void reap_start(void)
 {
 	static int ends[2];
 	pthread_attr_t attr;
+	sigset_t all, before;
+	sigfillset(&all); /* signals are the loop's: one that came before the thread blocked it would be our end */
+	pthread_sigmask(SIG_SETMASK, &all, &before);
 	int r = pipe2(ends, O_CLOEXEC) ? errno : 0;
 	if (!r) {
 		pthread_attr_init(&attr);
@@ -53,6 +56,7 @@ void reap_start(void)
 			close(ends[1]);
 		}
 	}
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (r) {
 		log_warn("no thread that reaps, the loop does it: %s", strerror(r));
 		return;

@@ -473,3 +473,34 @@ def test_births_of_threads_do_not_wake_the_sampler(service: Callable[..., Servic
     share(added > 3 * samples, born)
     # It takes two of these events to wake (priv_perf.c), so one for each birth is meant to be; without that care it is two.
     share(statistics.median(woken) < 1.5 * (samples + added), f"woken {woken} times more by {born} births")
+
+
+SLOW_MASK = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <signal.h>
+#include <unistd.h>
+int pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
+{
+	int (*real)(int, const sigset_t *, sigset_t *) = (int (*)(int, const sigset_t *, sigset_t *))dlsym(RTLD_NEXT, "pthread_sigmask");
+	if (gettid() != getpid())
+		sleep(4);
+	return real(how, set, old);
+}
+"""
+
+
+def test_signal_that_comes_before_the_reaper_is_ready(
+    service: Callable[..., Service], directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The supervisor's other thread blocked signals by itself, once it ran: one that came before was the end of all."""
+    source, slow = directory / "slow.c", directory / "slow.so"
+    source.write_text(SLOW_MASK)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", slow, source, "-ldl"], check=True)
+    monkeypatch.setenv("LD_PRELOAD", str(slow))
+    with service().start() as one:
+        os.kill(one.pid, signal.SIGALRM)
+        os.kill(one.pid, signal.SIGHUP)
+        wait_for(lambda: "SIGHUP is ignored" in one.log(), "the word of the signal")
+        monkeypatch.delenv("LD_PRELOAD")
+        assert one.stop() == 0
