@@ -22,9 +22,8 @@ enum {
 	SLOW_MS = 90,  /* while somebody has no alarm */
 	REST_MS = 200, /* else */
 	NEAR_BYTES = 32 << 20,
-	ALARM_NS =
-		3 * 1000 * 1000, /* CPU time of a worker; the kernel sees it at the next tick that meets the worker */
-	ALARM_PAUSE_MS = 40,     /* after a look, for who is always busy */
+	ALARM_NS = 3000000,  /* CPU time of a worker; the kernel sees it at the next tick that meets the worker */
+	ALARM_PAUSE_MS = 40, /* after a look, for who is always busy */
 	WEIGHT_AGE_MS = 10000,
 	SHED_PAUSE_MS = 2000,       /* between two requests to drop caches */
 	SACRIFICE_PAUSE_MS = 10000, /* between two workers given up for the machine */
@@ -339,8 +338,7 @@ static void look(struct supervisor *s, bool second)
 			enforce_second(w, now);
 		all_set &= !can_be_measured(w) || set_alarm(w);
 	}
-	timer_clear(&s->enforce);
-	next_look_ns = INT64_MAX;
+	next_look_ns = INT64_MAX; /* it was this one, or is too soon now */
 	look_by(s, now + (near ? FAST_MS : all_set ? REST_MS : SLOW_MS) * NS_PER_MS);
 }
 
