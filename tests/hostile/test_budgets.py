@@ -228,3 +228,15 @@ def test_the_machine_stays_usable(directory: Path, service: Callable[..., Servic
         assert one.stop() == 0
     print(f"longest hold-up: {1000 * longest:.0f} ms")
     harness.share(longest < 0.1, f"nothing else ran for {longest:.3f} s")
+
+
+def test_a_worker_that_runs_raises_its_alarm(directory: Path, service: Callable[..., Service]) -> None:
+    """Memory is looked at five times a second besides, so that only the supervisor's system calls tell whether alarms come."""
+    breach = Breach("spin", {"cpu_percent": 10000}, set(), more=SLOW)
+    calls = directory / "calls"
+    with service(config_of(breach), place_of(directory, breach)).start(ready=False) as one:
+        pid = wait_for(lambda: answers(one) and one.status()["supervisor"]["pid"], "the supervisor")
+        with running(["strace", "-p", str(pid), "-e", "trace=read", "-o", calls], stderr=-3):
+            alarm = rf'read\(\d+, "\\{signal.SIGALRM:o}\\0\\0\\0'  # of its signalfd: a number of 32 bits
+            wait_for(lambda: calls.exists() and re.search(alarm, calls.read_text()), "an alarm")
+        one.stop(signal.SIGKILL)  # asked to, it would wait for what the hostile one never says
