@@ -28,6 +28,7 @@ YIELD = 0.999
 MOST_LATE = 0.1  # on a shared machine; bench/python says how many on this one
 MISSES = 2  # of so few samples that one is more than a thousandth
 POINTS = 2.0
+SHORT_RECORDINGS = 6
 FEWEST = 100  # samples of one workload that are enough to judge it
 
 # Four interpreters keep all CPUs busy; the second recording is of everything else.
@@ -347,3 +348,18 @@ def test_subinterpreters(shapes: Measured) -> None:
         share(pyframes.count(folded, part), f"{part} was never seen: {pyframes.chains(folded).most_common(8)}")
     misses = pyframes.missed(folded)
     share(sum(misses.values()) <= max(MISSES, 0.01 * folded.total), "\n".join(map(str, misses.most_common(5))))
+
+
+def test_first_samples_of_several_interpreters() -> None:
+    """Before 3.11 only all states of a thread make up its stack; until the worker's first turn with such a sample it looked for one."""
+    with interpreters.find("bullseye").place() as place:
+        place.start("subinterpreters")
+        place.wait_until_warm(0.3)
+        pid, misses, total = place.pids["subinterpreters"], Counter[str](), 0
+        for _ in range(SHORT_RECORDINGS):
+            with harness.short_directory() as directory:
+                folded = record(directory, "-d", 1, "-F", HZ, "-p", pid).check().folded.of("subinterpreters"[:COMM_MAX])
+            total += folded.total
+            misses.update({";".join(stack): n for stack, n in pyframes.missed(folded).items() if any("do not match" in frame for frame in stack)})
+    share(total >= SHORT_RECORDINGS * FEWEST, f"{total} samples")
+    share(not misses, f"{misses.total()} of {total}:\n" + "\n".join(map(str, misses.most_common(5))))

@@ -203,6 +203,7 @@ void python_prepare(struct target *t)
 	p->why = look(t, p, &again);
 	retry_never(&p->retry);
 	if (!p->why) {
+		python_threads_look(t, p); /* how many interpreters: the first sample wants to know */
 		atomic_store(&p->ready, true);
 		if (p->layout.datastack_chunk == PYTHON_NONE) /* each Python frame has one on the C stack */
 			atomic_store(&t->want, STACK_FIRST);
