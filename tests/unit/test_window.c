@@ -6,8 +6,7 @@
 #include "proto/lane.h"
 
 #include <poll.h>
-#include <stdlib.h>
-#include <string.h>
+#include <pthread.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
