@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -366,4 +367,102 @@ def test_row_in_status(service: Callable[..., Service], busy: int) -> None:
         command = [part for part in one.status_command() if part != "--json"]
         text = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE).stdout
         assert re.search(r"^\s*python\b.*\brunning\b", text, re.MULTILINE), text
+        assert one.stop() == 0
+
+
+# -- processes that were Python's, or carried it, and become another program
+
+
+def become_native(one: Service, *pids: int) -> None:
+    """Nobody says of them what was true of the program before: not soon, and not later."""
+    native = ["split", "native", "native", ""]
+
+    def others() -> dict[int, list[object]]:
+        rows = one.targets()
+        found = {pid: [rows.get(pid, {}).get(key) for key in ("comm", "lane", "runtime", "why")] for pid in pids}
+        return {pid: row for pid, row in found.items() if row != native}
+
+    end = time.monotonic() + PATIENCE / 4
+    while left := others():
+        assert time.monotonic() < end, left
+    for _ in range(5):
+        time.sleep(0.2)
+        assert not others()
+
+
+def test_program_after_one_with_an_interpreter_that_never_began(service: Callable[..., Service], workload: Callable[[str], Path]) -> None:
+    """Python's worker had been told of it, and waited; that it became another program it was not told."""
+    library = next(Path("/usr/lib").glob("*-linux-gnu/libpython3.*.so.1.0"))
+    script = 'unset LD_PRELOAD; until read -t 0; do :; done; exec "$0" 60'
+    with (
+        service({"snapshot": {"interval": "1s", "frequency": HZ}}).start() as one,
+        running(["bash", "-c", script, workload("split")], env={**os.environ, "LD_PRELOAD": str(library)}, stdin=subprocess.PIPE) as process,
+    ):
+        wait_for(lambda: "not initialised" in one.targets().get(process.pid, {}).get("why", ""), "its interpreter")
+        assert process.stdin
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        become_native(one, process.pid)
+        assert one.stop() == 0
+
+
+def test_program_after_one_with_an_interpreter_heard_of_late(service: Callable[..., Service], workload: Callable[[str], Path]) -> None:
+    """Python's worker hears of the interpreter when the process is another program already."""
+    script = "import os, select, sys\nwhile not select.select([sys.stdin], [], [], 0)[0]: pass\nos.execv(sys.argv[1], ['split', '60'])"
+    with service({"snapshot": {"interval": "1s", "frequency": HZ}}).start() as one:
+        worker = one.wait_running("python")["python"]
+        os.kill(worker, signal.SIGSTOP)
+        with running([sys.executable, "-c", script, workload("split")], stdin=subprocess.PIPE) as process:
+            time.sleep(0.4)  # native finds it
+            assert process.stdin
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+            time.sleep(0.1)
+            os.kill(worker, signal.SIGCONT)
+            become_native(one, process.pid)
+        assert one.stop() == 0
+
+
+@pytest.mark.parametrize("last_first", [False, True])
+def test_child_that_became_another_program_before_its_birth_was_heard_of(
+    service: Callable[..., Service], workload: Callable[[str], Path], last_first: bool
+) -> None:
+    """The birth is in the ring of its parent's CPU, the new program in that of its own: Python's worker may see them the wrong way round."""
+    cpus = sorted(os.sched_getaffinity(0))
+    before, after = (cpus[-1], cpus[0]) if last_first else (cpus[0], cpus[-1])
+    script = f"""
+import os, select, sys
+os.sched_setaffinity(0, [{before}])
+while True:
+    while not select.select([sys.stdin], [], [], 0)[0]: pass
+    if not sys.stdin.readline(): break
+    for _ in range(4):
+        child = os.fork()
+        if not child:
+            os.sched_setaffinity(0, [{after}])
+            os.execv(sys.argv[1], ["split", "60"])
+        print(child, flush=True)
+"""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    children: list[int] = []
+    with (
+        service({"snapshot": {"interval": "1s", "frequency": HZ}}).start() as one,
+        running([sys.executable, "-c", script, workload("split")], **pipes) as parent,
+    ):
+        wait_for(lambda: (row := one.targets().get(parent.pid)) and row["lane"] == "python" and row["samples"], "its Python")
+        assert parent.stdin and parent.stdout
+        worker = one.worker("python")["pid"]
+        try:
+            for _ in range(5):
+                os.kill(worker, signal.SIGSTOP)
+                parent.stdin.write(b"\n")
+                parent.stdin.flush()
+                children += [int(parent.stdout.readline()) for _ in range(4)]
+                time.sleep(0.1)
+                os.kill(worker, signal.SIGCONT)
+                time.sleep(0.1)
+            become_native(one, *children)
+        finally:
+            for child in children:
+                os.kill(child, signal.SIGKILL)
         assert one.stop() == 0

@@ -170,7 +170,7 @@ static const char *look(struct target *t, struct java_process *p, bool *ret_agai
 
 void java_prepare(struct target *t)
 {
-	struct java_process *p = t->introduced || t->taken || range_with_machine(t) ? process_of(t) : NULL;
+	struct java_process *p = t->introduced_ns || t->taken || range_with_machine(t) ? process_of(t) : NULL;
 	bool again;
 	if (!p || p->ready || t->mem < 0)
 		return;
@@ -204,7 +204,11 @@ bool java_wants(struct target *t)
 static void look_again(struct target *t)
 {
 	const struct java_process *p = atomic_load(&t->runtime);
-	if (p && retry_is_due(&p->retry) && !java_wants(t))
+	if (!p || !retry_is_due(&p->retry) || java_wants(t))
+		return;
+	if (p->why == no_machine)
+		target_let_go(t);
+	else
 		target_take(t, false);
 }
 

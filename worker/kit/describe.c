@@ -53,7 +53,7 @@ static bool send_one(struct target *t)
 /* A runtime's worker may have looked at a process that is none of its own, or no longer: it was one when it was sampled. */
 static bool is_ours(const struct target *t)
 {
-	return runtime->id == RUNTIME_NONE || t->introduced || t->taken;
+	return runtime->id == RUNTIME_NONE || t->introduced_ns || t->taken;
 }
 
 /* Threads of the kernel, and what is ending, have no memory. */

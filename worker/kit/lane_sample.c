@@ -273,7 +273,7 @@ static struct ending mix(const struct runtime *runtime, const struct window_entr
 	const char *words = NULL;
 	enum counter outcome = COUNTER_complete;
 	bool known = captured || (runtime->knows && stack->target && runtime->knows(stack->target));
-	if (!known && runtime->wants && stack->target) {
+	if (!known && runtime->wants && stack->target && !stack->target->ended_ns) {
 		stack->target->taken = true; /* the sampler says so */
 		if (!runtime->wants(stack->target))
 			target_take(stack->target, false);

@@ -140,6 +140,14 @@ static void handle(const struct frame *f)
 	}
 }
 
+/* Its number was another's before, or it comes back; what a runtime's worker thought of one that is not its own may be outdated. */
+static bool begins_anew(const struct target *t, uint32_t type)
+{
+	if (type == LANE_APPEARED && runtime->id != RUNTIME_NONE && !t->taken)
+		return true;
+	return t->ended_ns && (type == LANE_APPEARED || type == LANE_EXEC);
+}
+
 /* Each CPU's ring is in order; between rings, an event may be seen late. What it says of an image that has been replaced since is
  * passed over. */
 static void process_event(const struct lane_event *e)
@@ -148,10 +156,6 @@ static void process_event(const struct lane_event *e)
 	int64_t time = (int64_t)e->head.time;
 	bool stale = t && t->image_ns > time;
 	anything = true;
-	if (e->head.type == LANE_LEFT) {
-		target_gone(e->head.pid);
-		return;
-	}
 	if (e->head.type == LANE_COMM) {
 		if (t)
 			target_set_thread_name(t, e->head.tid, e->comm);
@@ -159,13 +163,17 @@ static void process_event(const struct lane_event *e)
 	}
 	if (stale)
 		return;
+	if (e->head.type == LANE_LEFT) {
+		target_left(e->head.pid, time);
+		return;
+	}
 	if (e->head.type == LANE_EXIT) {
 		if (t)
 			target_ended(t, monotonic_ns());
 		return;
 	}
-	if (e->head.type == LANE_FORK || (e->head.type == LANE_APPEARED && t && t->ended_ns))
-		target_gone(e->head.pid); /* its number was another's before, or it comes back */
+	if (e->head.type == LANE_FORK || (t && begins_anew(t, e->head.type)))
+		target_gone(e->head.pid);
 	t = target_get(e->head.pid);
 	if (!t)
 		return;
@@ -174,7 +182,7 @@ static void process_event(const struct lane_event *e)
 	else if (e->head.type == LANE_EXEC)
 		target_exec(t, e->comm);
 	else if (e->head.type == LANE_APPEARED)
-		target_appeared(t);
+		target_appeared(t, time);
 	if (e->head.type != LANE_APPEARED)
 		t->image_ns = time;
 }

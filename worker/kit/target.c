@@ -214,6 +214,41 @@ void target_ended(struct target *t, int64_t now)
 	t->ended_ns = now;
 }
 
+/* Rings of other CPUs may still tell of what was before, even of its birth: that must not bring it back. */
+void target_left(uint32_t pid, int64_t time)
+{
+	struct target *t = target_find(pid);
+	int64_t introduced_ns = t ? t->introduced_ns : 0;
+	if (runtime->id == RUNTIME_NONE || introduced_ns > time)
+		target_gone(pid);
+	if (runtime->id == RUNTIME_NONE)
+		return;
+	t = target_get(pid);
+	if (!t)
+		return;
+	t->image_ns = time;
+	if (introduced_ns > time) {
+		target_appeared(t, introduced_ns);
+		return;
+	}
+	t->introduced_ns = 0;
+	t->taken = false;
+	target_ended(t, monotonic_ns());
+}
+
+/* Only when all its files are known: on a busy machine they are opened late. */
+void target_let_go(struct target *t)
+{
+	bool known = t->maps_read_ns;
+	for (size_t i = 0; i < t->ncode; i++) {
+		const struct module *m = t->code[i].module;
+		known &= !m || m->state == MODULE_READY || m->state == MODULE_DATA;
+	}
+	target_take(t, false);
+	if (known)
+		target_ended(t, monotonic_ns());
+}
+
 /* The event of an end may be lost, or come before that of a birth, which stands in another CPU's ring. A read at address 0 fails in a process
  * that lives, and finds nothing in one that does not. */
 static bool has_ended(struct target *t, int64_t now)
@@ -602,7 +637,8 @@ void target_sampled(struct target *t, int64_t now, bool user)
 void target_exec(struct target *t, const char comm[16])
 {
 	drop_image(t);
-	t->introduced = t->taken = false;
+	t->introduced_ns = 0;
+	t->taken = false;
 	table_clear(&t->threads);
 	atomic_store(&t->want, TARGET_STACK_FIRST);
 	atomic_store(&t->seen, 0);
@@ -612,10 +648,12 @@ void target_exec(struct target *t, const char comm[16])
 	target_ask(t, PART_MEM | PART_MAPS);
 }
 
-void target_appeared(struct target *t)
+void target_appeared(struct target *t, int64_t time)
 {
 	t->found = RUNTIME_NONE; /* who was told of it before may be another one now */
-	t->introduced = true;
+	t->introduced_ns = time;
+	if (!t->asked)
+		t->image_ns = time; /* its memory is asked for after that */
 	if (t->asked & PART_MAPS)
 		target_code_changed(t);
 	else
@@ -636,7 +674,7 @@ static void copy_code(struct target *child, const struct target *parent)
 			code[i].module->users++;
 	child->code = code;
 	child->ncode = parent->ncode;
-	child->introduced = parent->introduced;
+	child->introduced_ns = parent->introduced_ns;
 	child->taken = parent->taken; /* the sampler hands it down, too */
 	child->told = true;
 	child->told_ns = monotonic_ns();

@@ -81,14 +81,14 @@ struct target {
 	bool refused; /* gone, or not to be had */
 	bool avoided; /* a read of its memory never ended, or an open: the supervisor lends it to nobody for a while */
 	bool kernel;  /* a kernel thread: no maps */
-	bool introduced;       /* another worker said that it is ours to look at, or it was born to one of ours */
 	enum runtime_id found; /* it carries this, and that was told */
 	bool taken;            /* its samples were asked for */
 	bool told;             /* its code is known from its exec on, by events, whether its maps are read or not */
 	int64_t ended_ns;      /* CLOCK_MONOTONIC; 0: it lives */
-	int64_t image_ns;      /* CLOCK_MONOTONIC: when this image began, by fork or exec, as far as an event told */
-	int64_t told_ns;       /* CLOCK_MONOTONIC: when we heard of it */
-	int64_t asked_ns;      /* CLOCK_MONOTONIC, as are these */
+	int64_t image_ns;      /* CLOCK_MONOTONIC: what events say of before is of another image */
+	int64_t introduced_ns; /* CLOCK_MONOTONIC: when another worker said that it is ours to look at, or it was born to one of ours; 0: never */
+	int64_t told_ns;                    /* CLOCK_MONOTONIC: when we heard of it */
+	int64_t asked_ns;                   /* CLOCK_MONOTONIC, as are these */
 	int64_t maps_read_ns, view_read_ns; /* CLOCK_MONOTONIC */
 	int64_t sampled_ns, due_ns;         /* last sample; when to ask (0: now) */
 	int64_t taken_ns;                   /* when the sample at hand was taken by the kernel */
@@ -128,11 +128,15 @@ bool target_pending(const struct target *t, int64_t now); /* an answer that matt
 void target_sampled(struct target *t, int64_t now, bool user);
 /* A new image: all that was lent is of the old one. */
 void target_exec(struct target *t, const char comm[16]);
-/* It ran before us, or we are to look at it. */
-void target_appeared(struct target *t);
+/* It ran before us, or we are to look at it; `time` is when that was said. */
+void target_appeared(struct target *t, int64_t time);
 void target_fork(struct target *parent, struct target *child);
 /* It ended: all that was lent goes back. Its name stays for a while: a process is sampled on its last steps too. */
 void target_ended(struct target *t, int64_t now);
+/* It is no process of our runtime any more, from `time` on; what was so before may be heard of later. */
+void target_left(uint32_t pid, int64_t time);
+/* Nothing of our runtime is in it: who introduced it meant the image before. */
+void target_let_go(struct target *t);
 void target_gone(uint32_t pid);
 void targets_shed(
 	void); /* what was lent of targets that are not sampled of late goes back, and can be asked for again */

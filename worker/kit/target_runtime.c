@@ -76,7 +76,7 @@ void target_code_changed(struct target *t)
 	bool native = ours == RUNTIME_NONE;
 	for (size_t i = 0; i < t->ncode; i++) {
 		struct module *m = t->code[i].module;
-		if (m && m->state == MODULE_NEW && ((!native && t->introduced) || is_promising(m)))
+		if (m && m->state == MODULE_NEW && ((!native && t->introduced_ns) || is_promising(m)))
 			module_ask(m, t->pid, t->start_time, t->code[i].start, t->code[i].end);
 		if (m && m->runtime != RUNTIME_NONE && native)
 			found(t, m->runtime);

@@ -196,7 +196,7 @@ static const char *look(struct target *t, struct python_process *p, bool *ret_ag
 
 void python_prepare(struct target *t)
 {
-	struct python_process *p = t->introduced || t->taken || range_with(t, RUNTIME_python) ? process_of(t) : NULL;
+	struct python_process *p = t->introduced_ns || t->taken || range_with(t, RUNTIME_python) ? process_of(t) : NULL;
 	bool again;
 	if (!p || atomic_load(&p->ready) || t->mem < 0)
 		return;
@@ -226,7 +226,7 @@ static void look_again(struct target *t)
 {
 	const struct python_process *p = atomic_load(&t->runtime);
 	if (p && retry_is_due(&p->retry) && !python_wants(t))
-		target_take(t, false);
+		target_let_go(t);
 }
 
 static void drop_codes(struct target *t)
