@@ -7,7 +7,10 @@ uint64_t hop_three(uint64_t value);
 
 uint64_t hop_one(uint64_t value)
 {
-	return value * 3 + 1;
+	/* Long enough to be met: an interrupt waits for what is under way, and of two instructions the second may never be. */
+	for (int i = 0; i < 6; i++)
+		value = (value ^ value >> 7) * 3 + 1;
+	return value;
 }
 
 uint64_t hop_two(uint64_t value)
