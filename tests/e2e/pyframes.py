@@ -152,6 +152,8 @@ def wrong_edge(frame: Frame, called: Frame | None) -> str:
     if not (WORKLOADS / frame.script).exists() or frame.file.startswith("<"):
         return ""
     source = script(frame.script)
+    if not called and not frame.line:
+        return ""  # what a function begins and ends with, of the compiler's own (a generator's, a closure's), is in no line
     if not source.has(frame):
         return f"{frame.name} has no line {frame.line} in {frame.script}"
     if called and not source.calls(frame, called):
