@@ -377,17 +377,16 @@ def become_native(one: Service, *pids: int) -> None:
     """Nobody says of them what was true of the program before: not soon, and not later."""
     native = ["split", "native", "native", ""]
 
-    def others() -> dict[int, list[object]]:
-        rows = one.targets()
-        found = {pid: [rows.get(pid, {}).get(key) for key in ("comm", "lane", "runtime", "why")] for pid in pids}
-        return {pid: row for pid, row in found.items() if row != native}
+    def rows() -> dict[int, list[object]]:
+        keys = ("comm", "lane", "runtime", "why")
+        return {pid: [row[key] for key in keys] for pid, row in one.targets().items() if pid in pids}
 
     end = time.monotonic() + PATIENCE / 4
-    while left := others():
-        assert time.monotonic() < end, left
+    while (found := rows()) != dict.fromkeys(pids, native):
+        assert time.monotonic() < end, found
     for _ in range(5):
         time.sleep(0.2)
-        assert not others()
+        assert all(row == native for row in rows().values())
 
 
 def test_program_after_one_with_an_interpreter_that_never_began(service: Callable[..., Service], workload: Callable[[str], Path]) -> None:
