@@ -7,7 +7,7 @@
 
 /* Part of READY: a worker of another version is refused. Bump it with every change of messages.def, lane.h or stream.h.
  */
-enum { PROTO_VERSION = 3 };
+enum { PROTO_VERSION = 4 };
 
 enum message {
 #define MESSAGE(name, number, from, to, phases, signature, flags, max_bytes, max_per_s, words) MSG_##name = number,

@@ -64,7 +64,7 @@ void route_found(struct worker *w, const struct frame *f)
 	struct worker *reader = worker_for(s, f->field[0].u);
 	uint64_t pids[PIDS_MAX];
 	size_t n = targets_of(s, &f->field[1], pids);
-	if (!reader || !n)
+	if (!reader || !n || reader->away) /* nobody empties its lane; native tells again */
 		return;
 	s->snapshots.introduced[reader->index] = true;
 	tell(s, MSG_INTRODUCE, f->field[0].u, pids, n);
@@ -96,6 +96,16 @@ static enum lane_away away_of(const struct worker *w)
 	return life->state == LIFE_RUNNING ? AWAY_NO : w->away;
 }
 
+/* Of what began while the worker was disabled. A failing one is not to meet at once what it may have died of. */
+static void tell_native(struct supervisor *s)
+{
+	for (unsigned i = 0; i < s->workers_count; i++) {
+		struct worker *w = &s->workers[i];
+		if (w->row->party == PARTY_LANE && worker_runtime(w) == RUNTIME_NONE && worker_running(w))
+			(void)channel_send(&w->channel, MSG_TELL, -1);
+	}
+}
+
 void route_worker_changed(struct worker *w)
 {
 	if (w->row->party != PARTY_LANE || is_heir(w) || worker_runtime(w) == RUNTIME_NONE)
@@ -103,8 +113,11 @@ void route_worker_changed(struct worker *w)
 	uint64_t now = away_of(w);
 	if (now == w->away)
 		return;
+	bool enabled = w->away == AWAY_DISABLED && now == AWAY_NO;
 	w->away = (enum lane_away)now;
 	tell(w->supervisor, MSG_AWAY, worker_runtime(w), &now, 1);
+	if (enabled)
+		tell_native(w->supervisor);
 }
 
 void route_begin(struct worker *w)

@@ -370,6 +370,21 @@ def test_row_in_status(service: Callable[..., Service], busy: int) -> None:
         assert one.stop() == 0
 
 
+def test_process_that_began_while_the_worker_was_disabled(service: Callable[..., Service], place: Place) -> None:
+    """Its introduction was in a lane that nobody read."""
+    with service({"snapshot": {"interval": "1s", "frequency": HZ}, **STEADY}).start() as one:
+        one.wait_running(*WORKERS)
+        assert one.order("disable", "python").returncode == 0
+        pid = place.start("split", name=SPLIT)
+        wait_for(lambda: (row := one.targets().get(pid)) and row["samples"] >= BUSY and "disabled" in row["why"], "its samples")
+        one.wait_profiles(len(one.profiles()) + 3)  # what lies in the lane of a worker that is away is passed over
+        assert one.order("enable", "python").returncode == 0
+        wait_python(one, pid)
+        row = one.targets()[pid]
+        assert row["lane"] == "python" and not row["why"], row
+        assert one.stop() == 0
+
+
 # -- processes that were Python's, or carried it, and become another program
 
 

@@ -273,10 +273,11 @@ static struct ending mix(const struct runtime *runtime, const struct window_entr
 	const char *words = NULL;
 	enum counter outcome = COUNTER_complete;
 	bool known = captured || (runtime->knows && stack->target && runtime->knows(stack->target));
-	if (!known && runtime->wants && stack->target && !stack->target->ended_ns) {
-		stack->target->taken = true; /* the sampler says so */
-		if (!runtime->wants(stack->target))
-			target_take(stack->target, false);
+	struct target *t = stack->target;
+	if (!known && runtime->wants && t && !t->ended_ns && t->taken_ns >= t->image_ns) {
+		t->taken = true; /* the sampler says so */
+		if (!runtime->wants(t))
+			target_take(t, false);
 	}
 	/* What the sample carries may be the whole native stack, but of the runtime's frames it has none. */
 	if (!known && runtime->mix && ending.outcome == COUNTER_complete)

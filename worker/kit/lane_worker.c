@@ -126,6 +126,9 @@ static void handle(const struct frame *f)
 	case MSG_DESCRIBE:
 		describe_begin(f->field[0].u);
 		break;
+	case MSG_TELL:
+		targets_tell_soon();
+		break;
 	case MSG_SHED:
 		cfi_shed(CFI_BYTES_SHED);
 		targets_shed();
@@ -140,11 +143,11 @@ static void handle(const struct frame *f)
 	}
 }
 
-/* Its number was another's before, or it comes back; what a runtime's worker thought of one that is not its own may be outdated. */
+/* It comes back, or, to a runtime's worker, is introduced as another program, whose exec only native was told of. */
 static bool begins_anew(const struct target *t, uint32_t type)
 {
-	if (type == LANE_APPEARED && runtime->id != RUNTIME_NONE && !t->taken)
-		return true;
+	if (type == LANE_APPEARED && runtime->id != RUNTIME_NONE)
+		return !t->asked || t->refused || target_image_is_gone(t);
 	return t->ended_ns && (type == LANE_APPEARED || type == LANE_EXEC);
 }
 
@@ -156,13 +159,13 @@ static void process_event(const struct lane_event *e)
 	int64_t time = (int64_t)e->head.time;
 	bool stale = t && t->image_ns > time;
 	anything = true;
+	if (stale)
+		return;
 	if (e->head.type == LANE_COMM) {
 		if (t)
 			target_set_thread_name(t, e->head.tid, e->comm);
 		return;
 	}
-	if (stale)
-		return;
 	if (e->head.type == LANE_LEFT) {
 		target_left(e->head.pid, time);
 		return;
@@ -173,7 +176,7 @@ static void process_event(const struct lane_event *e)
 		return;
 	}
 	if (e->head.type == LANE_FORK || (t && begins_anew(t, e->head.type)))
-		target_gone(e->head.pid);
+		target_gone(e->head.pid); /* its number may have been another's before */
 	t = target_get(e->head.pid);
 	if (!t)
 		return;
@@ -191,7 +194,8 @@ static void process_map(const struct lane_map *map, uint32_t bytes)
 {
 	struct target *t = target_find(map->head.pid);
 	char path[LANE_PATH_MAX + 1];
-	if (!t || map->path_bytes > LANE_PATH_MAX || map->path_bytes > bytes - sizeof *map)
+	if (!t || map->path_bytes > LANE_PATH_MAX || map->path_bytes > bytes - sizeof *map ||
+		t->image_ns > (int64_t)map->head.time)
 		return;
 	memcpy(path, map + 1, map->path_bytes);
 	path[map->path_bytes] = 0;

@@ -236,34 +236,46 @@ void target_left(uint32_t pid, int64_t time)
 	target_ended(t, monotonic_ns());
 }
 
-/* Only when all its files are known: on a busy machine they are opened late. */
+/* For good only when all its files are known: on a busy machine they are opened late, or have to be asked for once more. */
 void target_let_go(struct target *t)
 {
 	bool known = t->maps_read_ns;
 	for (size_t i = 0; i < t->ncode; i++) {
 		const struct module *m = t->code[i].module;
-		known &= !m || m->state == MODULE_READY || m->state == MODULE_DATA;
+		known &= !m || (m->state != MODULE_NEW && m->state != MODULE_ASKED);
 	}
 	target_take(t, false);
 	if (known)
 		target_ended(t, monotonic_ns());
+	else
+		target_code_changed(t);
 }
 
-/* The event of an end may be lost, or come before that of a birth, which stands in another CPU's ring. A read at address 0 fails in a process
- * that lives, and finds nothing in one that does not. */
-static bool has_ended(struct target *t, int64_t now)
+/* A read at address 0 fails in a process that lives, and finds nothing in one that does not. */
+bool target_image_is_gone(const struct target *t)
 {
 	const struct view *view = atomic_load(&t->view);
 	char byte;
-	if (t->ended_ns || now - t->sampled_ns < LOOK_S * NS_PER_S || now - t->looked_ns < LOOK_S * NS_PER_S)
-		return false;
-	t->looked_ns = now;
-	if (!view)
-		return t->refused && !t->own && !t->avoided;
+	if (!view || atomic_load(&view->gone))
+		return view;
 	window_main_reads(t->pid, t->start_time);
 	ssize_t n = pread(view->mem, &byte, sizeof byte, 0);
 	window_main_reads(0, 0);
 	return !n;
+}
+
+/* The event of an end may be lost, or come before that of a birth, which stands in another CPU's ring. */
+static bool has_ended(struct target *t, int64_t now)
+{
+	const struct view *view = atomic_load(&t->view);
+	if (t->ended_ns)
+		return false;
+	if (view && atomic_load(&view->gone) && runtime->id != RUNTIME_NONE)
+		return true; /* what has become of it is native's to say */
+	if (now - t->sampled_ns < LOOK_S * NS_PER_S || now - t->looked_ns < LOOK_S * NS_PER_S)
+		return false;
+	t->looked_ns = now;
+	return view ? target_image_is_gone(t) : t->refused && !t->own && !t->avoided;
 }
 
 void targets_sweep(int64_t now)
@@ -278,6 +290,7 @@ void targets_sweep(int64_t now)
 				target_gone(t->pid);
 		}
 	}
+	targets_tell_again(now);
 }
 
 /* The frozen threads read only what is readable, writable, private and anonymous: file mappings could hang them. Of a runtime's own file
@@ -451,6 +464,8 @@ int target_read_memory(struct target *t, uint64_t address, void *buf, size_t n)
 	ssize_t got = pread(view->mem, buf, n, (off_t)address);
 	int error = errno;
 	window_main_reads(0, 0);
+	if (n && !got)
+		atomic_store(&view->gone, true);
 	return got == (ssize_t)n ? 0 : got < 0 ? -error : -EIO;
 }
 
@@ -458,7 +473,13 @@ void target_read_maps(struct target *t, bool code)
 {
 	struct maps maps;
 	t->view_read_ns = monotonic_ns();
+	window_main_reads(t->pid, t->start_time);
 	int r = maps_read(&maps, t->maps_fd);
+	window_main_reads(0, 0);
+	if (r == -ESRCH && runtime->id != RUNTIME_NONE) {
+		target_ended(t, t->view_read_ns);
+		return;
+	}
 	if (r == -ESRCH && !t->ncode)
 		t->kernel = true; /* no memory: a kernel thread, or a process that is ending */
 	if (r < 0)
@@ -652,12 +673,17 @@ void target_appeared(struct target *t, int64_t time)
 {
 	t->found = RUNTIME_NONE; /* who was told of it before may be another one now */
 	t->introduced_ns = time;
-	if (!t->asked)
+	if (!t->asked && !t->image_ns)
 		t->image_ns = time; /* its memory is asked for after that */
-	if (t->asked & PART_MAPS)
-		target_code_changed(t);
-	else
+	/* Who tells of it may not know that it is ours. */
+	if (t->taken) {
+		t->taken = false;
+		target_take(t, true);
+	}
+	if (!(t->asked & PART_MAPS))
 		target_ask(t, PART_MEM); /* and if it has any, which no thread of the kernel has, the rest */
+	else if (!target_refresh(t, time, true))
+		target_code_changed(t);
 }
 
 /* A child begins with its parent's memory. */

@@ -82,9 +82,11 @@ struct target {
 	bool avoided; /* a read of its memory never ended, or an open: the supervisor lends it to nobody for a while */
 	bool kernel;  /* a kernel thread: no maps */
 	enum runtime_id found; /* it carries this, and that was told */
+	int64_t tell_again_ns,
+		tell_pause_ns; /* CLOCK_MONOTONIC: when that is told again, and how long after it the next time */
 	bool taken;            /* its samples were asked for */
 	bool told;             /* its code is known from its exec on, by events, whether its maps are read or not */
-	int64_t ended_ns;      /* CLOCK_MONOTONIC; 0: it lives */
+	int64_t ended_ns;      /* CLOCK_MONOTONIC: when it ended, or ceased to be ours; 0: it lives */
 	int64_t image_ns;      /* CLOCK_MONOTONIC: what events say of before is of another image */
 	int64_t introduced_ns; /* CLOCK_MONOTONIC: when another worker said that it is ours to look at, or it was born to one of ours; 0: never */
 	int64_t told_ns;                    /* CLOCK_MONOTONIC: when we heard of it */
@@ -111,6 +113,8 @@ struct target {
 void targets_init(struct kit *kit, const struct runtime *runtime);
 /* Sends what is to be told of processes: those that carry a runtime, and those whose samples are asked for. Once a turn of the loop. */
 void targets_tell(void);
+/* Of those that carry a runtime and that nobody has taken, with the next sweeps. */
+void targets_tell_soon(void);
 /* From now on its samples are this worker's, or (false) native's again. */
 void target_take(struct target *t, bool take);
 /* Reads its memory, at normal priority, inside what may be read; leaves word that it does. 0 or -errno. */
@@ -137,11 +141,13 @@ void target_ended(struct target *t, int64_t now);
 void target_left(uint32_t pid, int64_t time);
 /* Nothing of our runtime is in it: who introduced it meant the image before. */
 void target_let_go(struct target *t);
+/* What was lent of it is of a program that it is no more, or it has ended. */
+bool target_image_is_gone(const struct target *t);
 void target_gone(uint32_t pid);
 void targets_shed(
 	void); /* what was lent of targets that are not sampled of late goes back, and can be asked for again */
 void targets_sweep(
-	int64_t now); /* forgets those that ended a while ago, whether an event told of it or not; now and then */
+	int64_t now); /* forgets those that ended a while ago, whether an event told of it or not, and tells again; now and then */
 void target_set_thread_name(struct target *t, uint32_t tid, const char name[16]);
 /* Raw bytes, at most 15; the process's name when the thread has none of its own. */
 const char *target_thread_name(struct target *t, uint32_t tid, char out[16]);

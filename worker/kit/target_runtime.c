@@ -1,9 +1,16 @@
 /* Which processes carry a runtime, told to the supervisor by native; and which a runtime's worker takes. */
 #include "kit/target_parts.h"
 
+#include "common/clock.h"
+
 #include <string.h>
 
-enum { FOUND_BATCH = 128 /* processes in one FOUND or TAKE */ };
+enum {
+	FOUND_BATCH = 128, /* processes in one FOUND or TAKE */
+	AGAIN_S = 10,      /* until what nobody has taken is told of again; then twice as long each time... */
+	AGAIN_LAST_S = 10 * 60,
+	AGAIN_AT_ONCE = 32, /* ...and not more in one sweep: its worker looks at each */
+};
 
 static struct kit *kit;
 static enum runtime_id ours;
@@ -22,16 +29,15 @@ static bool is_promising(const struct module *m)
 	return false;
 }
 
-static uint64_t found_pids[FOUND_BATCH], taken_pids[2][FOUND_BATCH];
-static size_t nfound, ntaken[2];
-static enum runtime_id found_runtime;
+static uint64_t found_pids[RUNTIME_MAX][FOUND_BATCH], taken_pids[2][FOUND_BATCH];
+static size_t nfound[RUNTIME_MAX], ntaken[2];
 
-static void tell_found(void)
+static void tell_found(enum runtime_id id)
 {
-	if (nfound && kit)
+	if (nfound[id] && kit)
 		(void)channel_send(
-			&kit->channel, MSG_FOUND, -1, (uint64_t)found_runtime, (const uint64_t *)found_pids, nfound);
-	nfound = 0;
+			&kit->channel, MSG_FOUND, -1, (uint64_t)id, (const uint64_t *)found_pids[id], nfound[id]);
+	nfound[id] = 0;
 }
 
 static void tell_taken(bool take)
@@ -44,7 +50,8 @@ static void tell_taken(bool take)
 
 void targets_tell(void)
 {
-	tell_found();
+	for (unsigned id = RUNTIME_NONE + 1; id < RUNTIME_MAX; id++)
+		tell_found((enum runtime_id)id);
 	tell_taken(false);
 	tell_taken(true);
 }
@@ -59,15 +66,47 @@ void target_take(struct target *t, bool take)
 		tell_taken(take);
 }
 
+static void tell_of(struct target *t, int64_t now)
+{
+	enum runtime_id id = t->found;
+	if (nfound[id] == FOUND_BATCH)
+		tell_found(id);
+	found_pids[id][nfound[id]++] = t->pid;
+	t->tell_again_ns = now + t->tell_pause_ns;
+	t->tell_pause_ns *= t->tell_pause_ns < AGAIN_LAST_S * NS_PER_S ? 2 : 1;
+}
+
 static void found(struct target *t, enum runtime_id id)
 {
 	if (t->found != RUNTIME_NONE)
 		return;
 	t->found = id;
-	if (nfound == FOUND_BATCH || (nfound && found_runtime != id))
-		tell_found();
-	found_runtime = id;
-	found_pids[nfound++] = t->pid;
+	t->tell_pause_ns = AGAIN_S * NS_PER_S;
+	tell_of(t, monotonic_ns());
+}
+
+/* A runtime's worker may not have been there, or not have got what it asked for. What it takes leaves us. */
+void targets_tell_again(int64_t now)
+{
+	unsigned n = 0;
+	struct target *t;
+	for (size_t i = 0; ours == RUNTIME_NONE && n < AGAIN_AT_ONCE && target_in_bucket(i, &t); i++)
+		for (; t; t = atomic_load(&t->next))
+			if (t->found != RUNTIME_NONE && !t->ended_ns && t->tell_again_ns <= now) {
+				tell_of(t, now);
+				n++;
+			}
+}
+
+static void tell_soon(struct target *t)
+{
+	t->tell_again_ns = 0;
+	t->tell_pause_ns = AGAIN_S * NS_PER_S;
+}
+
+void targets_tell_soon(void)
+{
+	targets_each(tell_soon);
 }
 
 /* What is mapped is known anew. */

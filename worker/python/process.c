@@ -219,14 +219,18 @@ bool python_wants(struct target *t)
 {
 	python_prepare(t);
 	const struct python_process *p = atomic_load(&t->runtime);
-	return !p || p->why != no_interpreter || retry_is_young(&p->retry);
+	return !p || !p->why || (p->retry.again_ns && p->why != no_interpreter) || retry_is_young(&p->retry);
 }
 
 static void look_again(struct target *t)
 {
 	const struct python_process *p = atomic_load(&t->runtime);
-	if (p && retry_is_due(&p->retry) && !python_wants(t))
+	if (!p || !retry_is_due(&p->retry) || python_wants(t))
+		return;
+	if (p->why == no_interpreter)
 		target_let_go(t);
+	else
+		target_take(t, false);
 }
 
 static void drop_codes(struct target *t)
