@@ -28,11 +28,11 @@ enum runtime_id worker_runtime(const struct worker *w)
 	return RUNTIME_NONE;
 }
 
+/* RUNTIME_NONE: native. NULL: there is none. */
 static struct worker *worker_for(struct supervisor *s, uint64_t runtime)
 {
 	for (unsigned i = 0; i < s->workers_count; i++)
-		if (runtime != RUNTIME_NONE && s->workers[i].row->party == PARTY_LANE &&
-			worker_runtime(&s->workers[i]) == runtime)
+		if (s->workers[i].row->party == PARTY_LANE && worker_runtime(&s->workers[i]) == runtime)
 			return &s->workers[i];
 	return NULL;
 }
@@ -64,7 +64,8 @@ void route_found(struct worker *w, const struct frame *f)
 	struct worker *reader = worker_for(s, f->field[0].u);
 	uint64_t pids[PIDS_MAX];
 	size_t n = targets_of(s, &f->field[1], pids);
-	if (!reader || !n || reader->away) /* nobody empties its lane; native tells again */
+	if (f->field[0].u == RUNTIME_NONE || !reader || !n ||
+		reader->away) /* nobody empties its lane; native tells again */
 		return;
 	s->snapshots.introduced[reader->index] = true;
 	tell(s, MSG_INTRODUCE, f->field[0].u, pids, n);
@@ -99,11 +100,9 @@ static enum lane_away away_of(const struct worker *w)
 /* Of what began while the worker was disabled. A failing one is not to meet at once what it may have died of. */
 static void tell_native(struct supervisor *s)
 {
-	for (unsigned i = 0; i < s->workers_count; i++) {
-		struct worker *w = &s->workers[i];
-		if (w->row->party == PARTY_LANE && worker_runtime(w) == RUNTIME_NONE && worker_running(w))
-			(void)channel_send(&w->channel, MSG_TELL, -1);
-	}
+	struct worker *native = worker_for(s, RUNTIME_NONE);
+	if (native && worker_running(native))
+		(void)channel_send(&native->channel, MSG_TELL, -1);
 }
 
 void route_worker_changed(struct worker *w)

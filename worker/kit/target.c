@@ -20,6 +20,7 @@ enum {
 	SHED_AGE_NS = 1000 * 1000 * 1000, /* not sampled for so long: what was lent of it can go */
 	REOPEN_NS = 10 * 1000 * 1000,     /* between two attempts at a target whose image ended */
 	AVOIDED_S = 10 * 60,              /* ... at one that hung a reader */
+	TOLD_AGAIN_MAX = 32,              /* in one sweep: a runtime's worker looks at each */
 	LOOK_S = 5,                       /* between two looks whether one that is not sampled still lives */
 };
 
@@ -217,20 +218,20 @@ void target_ended(struct target *t, int64_t now)
 /* Rings of other CPUs may still tell of what was before, even of its birth: that must not bring it back. */
 void target_left(uint32_t pid, int64_t time)
 {
-	struct target *t = target_find(pid);
-	int64_t introduced_ns = t ? t->introduced_ns : 0;
-	if (runtime->id == RUNTIME_NONE || introduced_ns > time)
+	struct target *t = runtime->id == RUNTIME_NONE ? NULL : target_get(pid);
+	if (!t) {
 		target_gone(pid);
-	if (runtime->id == RUNTIME_NONE)
-		return;
-	t = target_get(pid);
-	if (!t)
-		return;
-	t->image_ns = time;
-	if (introduced_ns > time) {
-		target_appeared(t, introduced_ns);
 		return;
 	}
+	int64_t introduced_ns = t->introduced_ns;
+	if (introduced_ns > time) { /* as another program, since */
+		target_gone(pid);
+		t = target_get(pid);
+		if (t)
+			target_appeared(t, introduced_ns);
+		return;
+	}
+	t->image_ns = time;
 	t->introduced_ns = 0;
 	t->taken = false;
 	target_ended(t, monotonic_ns());
@@ -280,17 +281,18 @@ static bool has_ended(struct target *t, int64_t now)
 
 void targets_sweep(int64_t now)
 {
+	unsigned told = 0;
 	for (size_t i = 0; i < BUCKETS; i++) {
 		struct target *next;
 		for (struct target *t = atomic_load(&buckets[i]); t; t = next) {
 			next = atomic_load(&t->next);
 			if (has_ended(t, now))
 				target_ended(t, now);
+			told += told < TOLD_AGAIN_MAX && target_tell_again(t, now);
 			if (t->ended_ns && now - t->ended_ns > ENDED_NS)
 				target_gone(t->pid);
 		}
 	}
-	targets_tell_again(now);
 }
 
 /* The frozen threads read only what is readable, writable, private and anonymous: file mappings could hang them. Of a runtime's own file

@@ -82,8 +82,8 @@ struct target {
 	bool avoided; /* a read of its memory never ended, or an open: the supervisor lends it to nobody for a while */
 	bool kernel;  /* a kernel thread: no maps */
 	enum runtime_id found; /* it carries this, and that was told */
-	int64_t tell_again_ns,
-		tell_pause_ns; /* CLOCK_MONOTONIC: when that is told again, and how long after it the next time */
+	int64_t tell_again_ns; /* CLOCK_MONOTONIC: when that is told again... */
+	int64_t tell_pause_ns; /* ...and how long after that once more */
 	bool taken;            /* its samples were asked for */
 	bool told;             /* its code is known from its exec on, by events, whether its maps are read or not */
 	int64_t ended_ns;      /* CLOCK_MONOTONIC: when it ended, or ceased to be ours; 0: it lives */

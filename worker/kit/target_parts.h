@@ -15,7 +15,7 @@ void target_read_about(struct target *t, int fd);
 void target_runtime_init(struct kit *kit, const struct runtime *runtime);
 /* What is mapped is known anew. */
 void target_code_changed(struct target *t);
-/* In native: some of the processes that carry a runtime and that nobody has taken, ever more rarely. */
-void targets_tell_again(int64_t now);
+/* In native: that it carries a runtime and nobody has taken it, ever more rarely. False: not yet. */
+bool target_tell_again(struct target *t, int64_t now);
 
 #endif

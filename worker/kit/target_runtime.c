@@ -7,9 +7,8 @@
 
 enum {
 	FOUND_BATCH = 128, /* processes in one FOUND or TAKE */
-	AGAIN_S = 10,      /* until what nobody has taken is told of again; then twice as long each time... */
+	AGAIN_S = 10,      /* until what nobody has taken is told of again; then twice as long each time, up to... */
 	AGAIN_LAST_S = 10 * 60,
-	AGAIN_AT_ONCE = 32, /* ...and not more in one sweep: its worker looks at each */
 };
 
 static struct kit *kit;
@@ -86,16 +85,12 @@ static void found(struct target *t, enum runtime_id id)
 }
 
 /* A runtime's worker may not have been there, or not have got what it asked for. What it takes leaves us. */
-void targets_tell_again(int64_t now)
+bool target_tell_again(struct target *t, int64_t now)
 {
-	unsigned n = 0;
-	struct target *t;
-	for (size_t i = 0; ours == RUNTIME_NONE && n < AGAIN_AT_ONCE && target_in_bucket(i, &t); i++)
-		for (; t; t = atomic_load(&t->next))
-			if (t->found != RUNTIME_NONE && !t->ended_ns && t->tell_again_ns <= now) {
-				tell_of(t, now);
-				n++;
-			}
+	if (t->found == RUNTIME_NONE || t->ended_ns || t->tell_again_ns > now)
+		return false;
+	tell_of(t, now);
+	return true;
 }
 
 static void tell_soon(struct target *t)
